@@ -1,0 +1,3 @@
+//! A running guest, and any QEMU image as NBD.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Jobs that outlive the process.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The NBD protocol, blocking, with block status.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! What is on a disk: partitions, file systems, encryption, boot files.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! REST wire types, server and client.
+
+#![forbid(unsafe_code)]

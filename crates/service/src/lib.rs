@@ -1,0 +1,3 @@
+//! The daemon: configuration, wiring, start and stop.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Durable keys: get, range, conditional transaction, watch.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Packages: layout, manifest, source, sink, copy, verify.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Test harness: finds the binary, samples, oracles and guests; says `skipped: why` when one is missing.
