@@ -1,0 +1,27 @@
+//! Every bound this crate puts on numbers that come from a file, by name.
+//!
+//! A file is hostile until proven otherwise: nothing is allocated, looped over or sought to by its word alone.
+
+/// 1 MiB, the unit of VHDX layout.
+pub const MIB: u64 = 1 << 20;
+
+/// Largest virtual disk of a VHDX: 64 TiB ([MS-VHDX] 2.6.2.2).
+pub const MAX_VHDX_SIZE: u64 = 64 << 40;
+
+/// Largest virtual disk of a VHD: 2040 GiB.
+pub const MAX_VHD_SIZE: u64 = 2040 << 30;
+
+/// Largest file offset believed: twice the largest disk leaves room for any table and any waste.
+pub const MAX_FILE_OFFSET: u64 = 128 << 40;
+
+/// Most layers in a chain. Hyper-V makes at most 50 checkpoints of a machine; each layer costs an open file.
+pub const MAX_CHAIN: usize = 128;
+
+/// Longest log replayed. Windows always makes 1 MiB.
+pub const MAX_LOG_LENGTH: u32 = 64 << 20;
+
+/// Longest parent locator item read. A real one is about 1 KiB.
+pub const MAX_LOCATOR_LENGTH: u32 = 1 << 20;
+
+/// Most entries looked through in a directory when a parent's name differs in case only.
+pub const MAX_DIRECTORY_ENTRIES: usize = 100_000;
