@@ -3,7 +3,6 @@
 //! Each is opaque outside and carries the file's name and the byte offset; `kind()` is for callers that branch and
 //! `hint()` for people. What lies beneath (an I/O error) is the `source()` and not repeated in the message.
 
-use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -27,6 +26,8 @@ pub(crate) enum Fault {
     Invalid { what: &'static str, offset: u64, problem: String },
     #[error("{what} at offset {offset} is not supported: {problem}")]
     Unsupported { what: &'static str, offset: u64, problem: String },
+    #[error("the log at offset {offset} is in use but holds no valid sequence of entries")]
+    Log { offset: u64 },
     #[error("parent not found (looked for {})", list(.tried))]
     ParentMissing { tried: Vec<PathBuf> },
     #[error("parent {} has id {found}, the child was made for {expected}", .parent.display())]
@@ -79,6 +80,7 @@ impl Fault {
             Self::Checksum { .. } => OpenErrorKind::Checksum,
             Self::Invalid { .. } => OpenErrorKind::Invalid,
             Self::Unsupported { .. } => OpenErrorKind::Unsupported,
+            Self::Log { .. } => OpenErrorKind::Log,
             Self::ParentMissing { .. } => OpenErrorKind::ParentMissing,
             Self::Linkage { .. } => OpenErrorKind::LinkageMismatch,
             Self::Outside { .. } => OpenErrorKind::OutsideConfinement,
@@ -92,6 +94,7 @@ impl Fault {
             Self::Io { offset, .. }
             | Self::Truncated { offset, .. }
             | Self::Checksum { offset, .. }
+            | Self::Log { offset }
             | Self::Invalid { offset, .. }
             | Self::Unsupported { offset, .. } => Some(*offset),
             _ => None,
@@ -111,6 +114,8 @@ pub enum OpenErrorKind {
     Truncated,
     /// A checksum is wrong; leniency reads on.
     Checksum,
+    /// The log is in use and cannot be replayed; leniency reads without it.
+    Log,
     /// A rule of the format is broken.
     Invalid,
     /// Legal, but not something this crate reads.
@@ -155,6 +160,9 @@ impl OpenError {
         match self.kind() {
             OpenErrorKind::Checksum => {
                 Some("the file is damaged or edited; lenient mode reads it all the same")
+            }
+            OpenErrorKind::Log => {
+                Some("the last changes of its tables are lost; lenient mode reads without them")
             }
             OpenErrorKind::Truncated => Some("the copy is incomplete; fetch the file again"),
             OpenErrorKind::ParentMissing => {

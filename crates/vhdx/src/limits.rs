@@ -23,5 +23,8 @@ pub const MAX_LOG_LENGTH: u32 = 64 << 20;
 /// Longest parent locator item read. A real one is about 1 KiB.
 pub const MAX_LOCATOR_LENGTH: u32 = 1 << 20;
 
+/// Most entries of a parent locator. A real one has five.
+pub const MAX_LOCATOR_ENTRIES: u16 = 64;
+
 /// Most entries looked through in a directory when a parent's name differs in case only.
 pub const MAX_DIRECTORY_ENTRIES: usize = 100_000;
