@@ -103,8 +103,6 @@ impl RawHeader {
 #[derive(Clone, Debug)]
 pub(super) struct Header {
     pub(super) table_offset: u64,
-    /// Entries of the table, enough for the disk.
-    pub(super) entries: u32,
     /// A power of two from one sector to [`MAX_BLOCK`].
     pub(super) block_size: u32,
     pub(super) parent: Option<ParentRef>,
@@ -160,7 +158,7 @@ impl Header {
             DiskKind::Differencing => Some(parent(storage, len, &raw, offset, lenient, tolerated)?),
             _ => None,
         };
-        Ok(Self { table_offset, entries, block_size, parent })
+        Ok(Self { table_offset, block_size, parent })
     }
 }
 

@@ -13,9 +13,13 @@
 
 mod bat;
 mod cache;
+mod check;
 mod footer;
 mod geometry;
 mod header;
 mod reader;
+mod writer;
 
+pub(crate) use check::check;
 pub use reader::Vhd;
+pub use writer::{DEFAULT_BLOCK_SIZE, MIN_BLOCK_SIZE, VhdWriter};

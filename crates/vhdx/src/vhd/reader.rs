@@ -86,6 +86,11 @@ impl Vhd {
         Ok(Self { storage, info, table })
     }
 
+    /// What the file says about itself, without the file.
+    pub(super) fn into_info(self) -> Info {
+        self.info
+    }
+
     /// The runs of one block that is in the file, from virtual `offset` to `end`.
     fn block_runs(
         &self,
