@@ -48,4 +48,5 @@ pub use image::{Extents, Image, ImageOptions, Layer, Location, Locations, Missin
 pub use info::{DiskKind, Format, Info, ParentRef};
 pub use replay::replay_log_on_disk;
 pub use storage::{FileStorage, MemoryStorage, Storage};
+pub use vhd::{Vhd, VhdWriter};
 pub use writer::{CreateOptions, Writer};

@@ -99,7 +99,7 @@ impl Table {
             let offset = self.offset + index * PAGE;
             match out.last_mut() {
                 Some((start, bytes)) if *start + bytes.len() as u64 == offset => {
-                    bytes.extend_from_slice(&page.entries)
+                    bytes.extend_from_slice(&page.entries);
                 }
                 _ => out.push((offset, page.entries.clone())),
             }
