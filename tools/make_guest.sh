@@ -79,7 +79,7 @@ exit 0
 X
 cat > scripts/get <<'X'
 #!/bin/busybox sh
-if wget -q -T 10 -O /tmp/got "$1"; then echo GET-OK $(sha256sum </tmp/got | cut -d' ' -f1) $(wc -c </tmp/got); else echo GET-FAILED; fi
+if timeout 15 wget -q -O /tmp/got "$1"; then echo GET-OK $(sha256sum </tmp/got | cut -d' ' -f1) $(wc -c </tmp/got); else echo GET-FAILED; fi
 X
 cat > scripts/init <<'X'
 #!/bin/busybox sh
@@ -115,6 +115,9 @@ initrd() {
   cp "$agent" $r/bin/qemu-ga
   cp scripts/{pat,sum,net,lease,get} $r/bin/
   cp scripts/init $r/init
+  # A static busybox looks names up through NSS; anything but "files" would make it load a libc module and crash.
+  printf '%s: files\n' passwd group hosts services protocols networks > $r/etc/nsswitch.conf
+  echo '127.0.0.1 localhost' > $r/etc/hosts
   local libs=$work/x/usr/lib/x86_64-linux-gnu:$work/x/lib/x86_64-linux-gnu
   LD_LIBRARY_PATH=$libs ldd "$agent" | grep -q 'not found' && die "the guest agent needs a library that is nowhere: $(ldd "$agent" | grep 'not found')"
   LD_LIBRARY_PATH=$libs ldd "$agent" | grep -o '/[^ ]*' | sort -u | while read -r f; do
