@@ -59,7 +59,8 @@ fn pair(path: &str, a: Option<&Entry>, b: Option<&Entry>, out: &mut Vec<Change>)
         other => other.cloned(),
     };
     let flags = match (a, b) {
-        (Some(a), Some(b)) if a.flags != b.flags => Some((a.flags, b.flags)),
+        // Where a value is stored is not what it says.
+        (Some(a), Some(b)) if (a.flags ^ b.flags) & !Entry::FILE_OBJECT != 0 => Some((a.flags, b.flags)),
         _ => None,
     };
     let (before, after) = (shallow(a), shallow(b));

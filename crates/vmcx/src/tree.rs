@@ -46,8 +46,7 @@ pub enum Value {
     Array(Vec<u8>),
     /// Type 8, XML `bool`.
     Bool(bool),
-    /// A type this crate does not know, kept byte for byte. [`Entry::FILE_OBJECT`] in the entry's flags tells that the
-    /// bytes lay in a file object; for the known types that bit is decided anew by the writer.
+    /// A type this crate does not know, kept byte for byte, and where it lay ([`Entry::FILE_OBJECT`]).
     Unknown {
         /// Type number as stored; never 1 (free) nor one of the known ones.
         type_id: u8,
@@ -210,7 +209,9 @@ impl From<Vec<Entry>> for Value {
 }
 
 impl Entry {
-    /// Flag bit 0: the value lies in a file object. A matter of storage, see [`Value::Unknown`].
+    /// Flag bit 0: the value lies in a file object, a matter of storage and not of meaning. Reading keeps it; writing
+    /// sets it on large values, leaves it on strings, arrays and unknown types, and clears it elsewhere. Nobody else
+    /// need care.
     pub const FILE_OBJECT: u8 = 1;
     /// Flag bit 1: the key names its node among repeated siblings (`guid`, `typecode`).
     pub const SUBCOMPONENT: u8 = 2;

@@ -312,7 +312,10 @@ impl Reader<'_> {
                     format!("an entry of {size} bytes does not fit the rest of key table {}", t.index);
                 return Err(ReadError::corrupt(at, message));
             };
-            if header.kind != key::FREE {
+            if header.kind == key::FREE {
+                // Hyper-V zeroes it; anything else is a key whose type was damaged.
+                self.verify_as(at, "a free entry", header.stored(), 0)?;
+            } else {
                 if out.len() == MAX_ENTRIES {
                     return Err(ReadError::limit(at, format!("the file holds more than {MAX_ENTRIES} keys")));
                 }
@@ -366,15 +369,13 @@ impl Reader<'_> {
         } else {
             (inline_value(at, &what, header.kind, data)?, None)
         };
-        // Where a value of a known type is stored is the writer's decision.
-        let kept = if matches!(value, Value::Unknown { .. }) { u8::MAX } else { !Entry::FILE_OBJECT };
         Ok(Record {
             at: place,
             parent: (header.parent_table.get(), header.parent_offset.get()),
             insertion: header.insertion.get(),
             offset: at,
             omitted,
-            entry: Entry { name: name.to_owned(), flags: header.flags & kept, value },
+            entry: Entry { name: name.to_owned(), flags: header.flags, value },
         })
     }
 

@@ -120,8 +120,8 @@ impl<'a> Keys<'a> {
             Value::Uint(v) => (key::UINT, inline(v.to_le_bytes().to_vec())),
             Value::Double(v) => (key::DOUBLE, inline(v.to_le_bytes().to_vec())),
             Value::Bool(v) => (key::BOOL, inline(u32::from(*v).to_le_bytes().to_vec())),
-            Value::String(v) => (key::STRING, self.sized(Cow::Owned(v.to_utf16le()))?),
-            Value::Array(v) => (key::ARRAY, self.sized(Cow::Borrowed(v))?),
+            Value::String(v) => (key::STRING, self.sized(entry, Cow::Owned(v.to_utf16le()))?),
+            Value::Array(v) => (key::ARRAY, self.sized(entry, Cow::Borrowed(v))?),
             Value::Node(children) => {
                 let next = u32::try_from(children.len()).unwrap_or(u32::MAX - 1);
                 let next = if next == 0 { 0 } else { next.saturating_add(1) };
@@ -147,9 +147,9 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// A value with its length before it, or a file object when it is large.
-    fn sized(&mut self, value: Cow<'a, [u8]>) -> Result<Data<'a>, (WriteErrorKind, String)> {
-        if value.len() >= FILE_OBJECT_FROM {
+    /// A value with its length before it; a file object when it is large, or lay in one and may as well stay there.
+    fn sized(&mut self, entry: &Entry, value: Cow<'a, [u8]>) -> Result<Data<'a>, (WriteErrorKind, String)> {
+        if value.len() >= FILE_OBJECT_FROM || entry.flags & Entry::FILE_OBJECT != 0 {
             return self.file(value);
         }
         let mut data = (value.len() as u32).to_le_bytes().to_vec();
