@@ -193,13 +193,15 @@ fn read_container<S: container::Source>(
 
 fn open(path: &Path) -> Result<(File, u64), ReadError> {
     let io = |e: std::io::Error| ReadError::new(ReadErrorKind::Io, None, "cannot be opened").caused_by(e);
-    let file = File::open(path).map_err(io)?;
-    let meta = file.metadata().map_err(io)?;
+    // Asked before opening: opening a pipe would wait for a writer.
+    let meta = std::fs::metadata(path).map_err(io)?;
     if !meta.is_file() {
         let what =
             if meta.is_dir() { "is a directory, not a configuration file" } else { "is no regular file" };
         return Err(ReadError::new(ReadErrorKind::NotAConfiguration, None, what));
     }
+    let file = File::open(path).map_err(io)?;
+    let meta = file.metadata().map_err(io)?;
     Ok((file, meta.len()))
 }
 

@@ -386,3 +386,165 @@ fn variables(bytes: &[u8]) -> Result<Vec<Variable>, VmgsError> {
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VENDOR: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+
+    fn variable(name: &str, data: &[u8]) -> Vec<u8> {
+        let name = Text::from(name).to_utf16le();
+        let header = VariableHeader {
+            kind: 0.into(),
+            length: ((size_of::<VariableHeader>() + name.len() + data.len()) as u32).into(),
+            attributes: 7.into(),
+            time: [0; 16],
+            vendor: Uuid::parse_str(VENDOR).unwrap().to_bytes_le(),
+            name_bytes: (name.len() as u16).into(),
+            data_bytes: (data.len() as u16).into(),
+        };
+        [header.as_bytes(), &name, data].concat()
+    }
+
+    fn header(sequence: u32, table: u32) -> Header {
+        let header = Header {
+            signature: *SIGNATURE,
+            version: VERSION.into(),
+            checksum: 0.into(),
+            sequence: sequence.into(),
+            header_size: 168.into(),
+            file_table_offset: table.into(),
+            file_table_size: 1.into(),
+            algorithm: 0.into(),
+            markers: 0.into(),
+            metadata_keys: [[0; 64]; 2],
+            reserved: 0.into(),
+        };
+        Header { checksum: crc32fast::hash(header.as_bytes()).into(), ..header }
+    }
+
+    fn entry(offset: u32, allocation: u32, size: u64, attributes: u32) -> FileEntry {
+        FileEntry {
+            offset: offset.into(),
+            allocation: allocation.into(),
+            size: size.into(),
+            nonce: [0; 12],
+            tag: [0; 16],
+            attributes: attributes.into(),
+            reserved: [0; 16],
+        }
+    }
+
+    /// A VMGS whose two headers, `sequences`, name tables at blocks 2 and 3; the second has no files.
+    fn vmgs(sequences: [u32; 2], files: &[(usize, FileEntry)], nvram: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; 8 * 4096];
+        for (i, at) in [0, 512].into_iter().enumerate() {
+            out[at..at + 168].copy_from_slice(header(sequences[i], 2 + i as u32).as_bytes());
+        }
+        for (id, entry) in files {
+            out[8192 + id * 64..][..64].copy_from_slice(entry.as_bytes());
+        }
+        out[4 * 4096..][..nvram.len()].copy_from_slice(nvram);
+        out
+    }
+
+    #[test]
+    fn files_and_variables_are_listed() {
+        let nvram = [variable("BootOrder\0", &[0, 0]), variable("Boot0000\0", b"entry")].concat();
+        let files = [(1, entry(4, 2, nvram.len() as u64, 0)), (3, entry(6, 1, 100, 0))];
+        let bytes = vmgs([2, 1], &files, &nvram);
+        // The VHD footer of a fixed disk may follow or not.
+        for bytes in [bytes.clone(), [bytes, vec![0xcc; 512]].concat()] {
+            let vmgs = parse(&bytes).unwrap();
+            let told: Vec<_> = vmgs.files().iter().map(|f| (f.id, f.size, f.name())).collect();
+            assert_eq!(told, [(1, nvram.len() as u64, "UEFI variables"), (3, 100, "TPM state")]);
+            assert!(vmgs.tpm_state_present());
+            assert!(!vmgs.encrypted());
+            let variables = vmgs.nvram().unwrap();
+            assert_eq!(variables[0].name, "BootOrder");
+            assert_eq!((variables[1].name.as_str(), &variables[1].data[..]), ("Boot0000", &b"entry"[..]));
+            assert_eq!(variables[1].vendor.to_string(), VENDOR);
+            assert_eq!(variables[1].attributes, 7);
+        }
+    }
+
+    #[test]
+    fn the_header_that_follows_the_other_counts() {
+        let files = [(3, entry(4, 1, 1, 0))];
+        for (sequences, first) in
+            [([2, 1], true), ([1, 2], false), ([0, u32::MAX], true), ([u32::MAX, 0], false)]
+        {
+            let bytes = vmgs(sequences, &files, &[]);
+            assert_eq!(parse(&bytes).unwrap().tpm_state_present(), first, "{sequences:?}");
+        }
+        for sequences in [[1, 1], [1, 3]] {
+            assert_eq!(parse(&vmgs(sequences, &files, &[])).unwrap_err().kind(), VmgsErrorKind::Corrupt);
+        }
+        // One torn header leaves the other, in either place that the second may have.
+        let mut bytes = vmgs([1, 2], &files, &[]);
+        bytes[512 + 30] ^= 1;
+        assert!(parse(&bytes).unwrap().tpm_state_present());
+        bytes.copy_within(0..168, 4096);
+        bytes[..1024].fill(0);
+        assert!(parse(&bytes).unwrap().tpm_state_present());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let kind = |bytes: &[u8]| parse(bytes).unwrap_err().kind();
+        assert_eq!(kind(b""), VmgsErrorKind::NotVmgs);
+        assert_eq!(kind(&[0; 8192]), VmgsErrorKind::NotVmgs);
+        let mut gpt = vec![0; 8192];
+        gpt[512..520].copy_from_slice(b"EFI PART");
+        assert_eq!(kind(&gpt), VmgsErrorKind::Version);
+        let mut torn = vmgs([1, 2], &[], &[]);
+        torn[8..12].fill(9);
+        torn[600] ^= 1;
+        assert_eq!(kind(&torn), VmgsErrorKind::Version);
+        for bad in [
+            entry(1, 1, 1, 0),
+            entry(4, 1, 4097, 0),
+            entry(8, 1, 1, 0),
+            entry(u32::MAX, u32::MAX, u64::MAX, 0),
+        ] {
+            assert_eq!(kind(&vmgs([2, 1], &[(1, bad)], &[])), VmgsErrorKind::Corrupt);
+        }
+    }
+
+    #[test]
+    fn encryption_and_damaged_variables_are_told() {
+        let locked = vmgs([2, 1], &[(1, entry(4, 1, 100, 1))], &[]);
+        let vmgs_ = parse(&locked).unwrap();
+        assert!(vmgs_.encrypted());
+        assert_eq!(vmgs_.nvram().unwrap_err().kind(), VmgsErrorKind::Encrypted);
+        let good = variable("Name", b"data");
+        for (bent, part) in [
+            (good[..good.len() - 1].to_vec(), "cut off"),
+            ([&good[..], &[0; 20]].concat(), "cut off"),
+            ([&[1], &good[1..]].concat(), "wrong length"),
+            ([&good[..4], &[0; 4], &good[8..]].concat(), "wrong length"),
+        ] {
+            let bytes = vmgs([2, 1], &[(1, entry(4, 1, bent.len() as u64, 0))], &bent);
+            let e = parse(&bytes).unwrap().nvram().unwrap_err();
+            assert!(e.to_string().contains(part), "{e}");
+        }
+        assert_eq!(parse(&vmgs([2, 1], &[], &[])).unwrap().nvram().unwrap(), []);
+    }
+
+    #[test]
+    fn damage_never_panics() {
+        let nvram = variable("Boot0000", b"entry");
+        let bytes = vmgs([2, 1], &[(1, entry(4, 1, nvram.len() as u64, 0))], &nvram);
+        for at in 0..bytes.len() {
+            let mut bent = bytes.clone();
+            bent[at] ^= 1 << (at % 8);
+            if let Ok(v) = parse(&bent) {
+                let _ = v.nvram();
+            }
+            if at % 64 == 0 {
+                let _ = parse(&bytes[..at]).map(|v| v.nvram());
+            }
+        }
+    }
+}

@@ -109,6 +109,20 @@ proptest! {
         let _ = vmcx::vmgs::parse(&bytes);
     }
 
+    /// The lenient reader gets past the checksums, so that damage reaches what lies behind them. What it makes of it
+    /// must be a tree like any other.
+    #[test]
+    fn what_is_left_of_a_damaged_file_can_be_written(edits in vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
+        let mut bytes = vmcx::write_container(&rich_tree()).unwrap();
+        let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+        for (at, byte) in edits {
+            bytes[*at.get(&used)] = byte;
+        }
+        if let Ok(left) = vmcx::read_lenient(&bytes) && let Ok(written) = left.write() {
+            prop_assert_eq!(diff(&left.tree, &vmcx::read(&written).unwrap().tree), vec![]);
+        }
+    }
+
     #[test]
     fn set_finds_what_it_set(mut tree in tree(false), steps in vec("[a-z]{1,3}", 1..5), v in any::<i64>()) {
         let path = steps.join("/");

@@ -231,7 +231,9 @@ impl<'a, 'input> Reader<'a, 'input> {
                 _ => Err(self.error(node, "the value is neither True nor False")),
             }
         } else if is(kind::DOUBLE) {
-            trimmed.parse().map(Value::Double).map_err(|e| self.value_error(node, "double", e))
+            let number = trimmed.parse::<f64>().map_err(|e| self.value_error(node, "double", e))?;
+            // The sign of "-nan" has no spelling on the way back.
+            Ok(Value::Double(if number.is_nan() { f64::NAN } else { number }))
         } else if is(kind::BYTES) {
             let compact: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
             let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
