@@ -31,6 +31,8 @@ pub mod manifest;
 pub mod package;
 pub mod sink;
 pub mod source;
+#[cfg(test)]
+mod testing;
 pub mod verify;
 pub mod writer;
 

@@ -25,6 +25,11 @@ impl RawSink {
         storage.set_len(size).map_err(|error| Fault::io(error, "size", path))?;
         Ok(Self { path: path.to_owned(), storage, size })
     }
+
+    #[cfg(test)]
+    pub(crate) fn read_back(&self, buf: &mut [u8]) {
+        self.storage.read_at(buf, 0).unwrap();
+    }
 }
 
 impl Sink for RawSink {

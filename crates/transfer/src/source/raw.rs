@@ -39,7 +39,8 @@ impl RawSource {
         }
         let file = HostFile::open_read(path, options.access).map_err(failed)?;
         let size = if block_device {
-            (&*file.file()).seek(SeekFrom::End(0)).map_err(failed)?
+            let mut device = file.file();
+            device.seek(SeekFrom::End(0)).map_err(failed)?
         } else {
             file.len().map_err(failed)?
         };

@@ -141,10 +141,11 @@ impl Fs for HostFs {
 
     fn lock_dir(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let dir = File::open(path)?;
-        match rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(io::ErrorKind::WouldBlock.into()),
-            // No locks here, such as on some network file systems: two writers at once is then the users' to avoid.
-            Ok(()) | Err(_) => {}
+        let locked = rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        // Any other refusal means no locks here, as on some network file systems: two writers of one target at once are
+        // then the users' to avoid.
+        if locked == Err(rustix::io::Errno::WOULDBLOCK) {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(Box::new(HostLock { _dir: dir }))
     }
