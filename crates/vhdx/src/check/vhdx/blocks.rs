@@ -5,6 +5,7 @@
 use super::super::Report;
 use super::occupancy::Occupancy;
 use crate::bat::{BITMAP_LENGTH, ENTRY, Entry, Geometry, bitmap, payload};
+use crate::cache::is_zero;
 use crate::error::Fault;
 use crate::info::DiskKind;
 use crate::limits::MIB;
@@ -32,7 +33,7 @@ pub(super) fn check(parts: &Parts, space: &mut Occupancy, report: &mut Report) -
             .read_at(part, offset)
             .map_err(|source| Fault::io("the block allocation table", offset, source))?;
         // Zeros are right everywhere except under a chunk that has partial blocks and needs its bitmap.
-        if !walk.chunk_is_partial && part.iter().all(|byte| *byte == 0) {
+        if !walk.chunk_is_partial && is_zero(part) {
             let blocks = |number| g.block_from_entry(number).min(g.blocks());
             let absent = blocks(number + count) - blocks(number);
             walk.report.blocks.absent += absent;
