@@ -20,6 +20,8 @@ pub mod error;
 pub mod guest;
 pub mod host;
 pub mod keys;
+pub mod qemu;
+mod qmp;
 pub mod spec;
 
 pub use error::{AttachError, AttachErrorKind, GuestError, GuestErrorKind, StartError, StartErrorKind};
@@ -27,6 +29,7 @@ pub use guest::{
     AgentInterface, AgentOs, Engine, Guest, GuestEvent, PictureFormat, RunState, ShutdownVia, StoppedBy,
 };
 pub use host::{Check, FirmwareFound, HostReport, KvmVerdict, Program, Verdict};
+pub use qemu::{QemuConfig, QemuEngine};
 pub use spec::{
     Accel, Chipset, Clock, DiskBus, DiskSpec, DvdSpec, Firmware, GuestSpec, ImageFormat, LayerSpec, Mac,
     NicBackend, NicModel, NicSpec, Resolved, SpecError, TpmSpec,

@@ -1,0 +1,442 @@
+//! The command line: a pure function of a [`Plan`].
+//!
+//! Everything that depends on the host (paths of firmware, which accelerator, whether a file takes O_DIRECT) was
+//! found out before and stands in the plan, so that two equal plans give two equal command lines and tests need no
+//! QEMU. Devices, block nodes and network ends are given as JSON, where no character has a meaning of its own; in the
+//! few older options commas are doubled.
+//!
+//! Processors stand still at the start (`-S`): [`launch`](super::launch) first cuts links and inserts media over QMP.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::layout;
+use super::process::InheritedFd;
+use crate::spec::{
+    Accel, Chipset, Clock, DiskBus, DiskSpec, DvdSpec, Firmware, GuestSpec, ImageFormat, NicBackend,
+    NicModel, NicSpec,
+};
+
+pub(super) const QMP_SOCKET: &str = "qmp.sock";
+pub(super) const AGENT_SOCKET: &str = "agent.sock";
+pub(super) const VNC_SOCKET: &str = "vnc.sock";
+pub(super) const TPM_SOCKET: &str = "tpm.sock";
+pub(super) const PID_FILE: &str = "qemu.pid";
+pub(super) const STDERR_LOG: &str = "qemu.log";
+
+/// The socket of a serial port.
+pub(super) fn serial_socket(port: u32) -> String {
+    format!("serial{port}.sock")
+}
+
+/// The log of a serial port.
+pub(super) fn serial_log(port: u32) -> String {
+    format!("serial{port}.log")
+}
+
+/// The socket of an adapter on a private switch.
+pub(super) fn nic_socket(index: usize) -> String {
+    format!("nic{index}.sock")
+}
+
+/// Longest file name of a socket made here, in bytes.
+pub(super) const LONGEST_SOCKET_NAME: usize = "serial0.sock".len();
+
+/// What the command line is made from.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) spec: &'a GuestSpec,
+    /// A versioned machine type.
+    pub(super) machine: &'a str,
+    pub(super) cpu: &'a str,
+    /// Never [`Accel::Auto`].
+    pub(super) accel: Accel,
+    /// Set exactly when the specification asks for UEFI.
+    pub(super) firmware_code: Option<&'a Path>,
+    /// Where sockets go: a short name of the runtime directory.
+    pub(super) sockets: &'a Path,
+    /// For each disk, for each of its layers, how the file is opened.
+    pub(super) files: &'a [Vec<FilePlan>],
+    /// For each adapter, the tap it was given.
+    pub(super) taps: &'a [Option<InheritedFd>],
+    /// Whether seccomp is there to be used.
+    pub(super) sandbox: bool,
+}
+
+/// How a disk image file is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct FilePlan {
+    /// Past the page cache; not every filesystem can.
+    pub(super) direct: bool,
+    /// Read as so many raw bytes from the start, whatever the format is called: a fixed VHD.
+    pub(super) raw_size: Option<u64>,
+}
+
+/// Doubles commas, for the options that have no JSON form.
+fn comma(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+struct Args(Vec<String>);
+
+impl Args {
+    fn flag(&mut self, flag: &str) {
+        self.0.push(flag.into());
+    }
+
+    fn pair(&mut self, option: &str, value: impl Into<String>) {
+        self.0.push(option.into());
+        self.0.push(value.into());
+    }
+
+    fn json(&mut self, option: &str, value: &Value) {
+        self.pair(option, value.to_string());
+    }
+
+    fn device(&mut self, driver: &str, id: &str, more: Value) {
+        let mut object = Map::new();
+        object.insert("driver".into(), driver.into());
+        object.insert("id".into(), id.into());
+        if let Value::Object(more) = more {
+            object.extend(more.into_iter().filter(|(_, v)| !v.is_null()));
+        }
+        self.json("-device", &Value::Object(object));
+    }
+}
+
+/// The arguments after the program's name.
+pub(super) fn arguments(plan: &Plan<'_>) -> Vec<String> {
+    let mut args = Args(Vec::new());
+    base(&mut args, plan);
+    firmware(&mut args, plan);
+    consoles(&mut args, plan);
+    storage(&mut args, plan);
+    network(&mut args, plan);
+    args.0
+}
+
+fn base(args: &mut Args, plan: &Plan<'_>) {
+    let spec = plan.spec;
+    let socket = |name: &str| comma(&text(&plan.sockets.join(name)));
+    args.pair("-name", format!("guest={},debug-threads=on", comma(&spec.name)));
+    args.flag("-nodefaults");
+    args.flag("-no-user-config");
+    args.flag("-S");
+    if plan.sandbox {
+        args.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    }
+    args.pair("-pidfile", text(&spec.runtime_dir.join(PID_FILE)));
+    args.pair("-qmp", format!("unix:{},server=on,wait=off", socket(QMP_SOCKET)));
+
+    let secure = matches!(spec.firmware, Firmware::Uefi { secure_boot: true, .. });
+    let mut machine = format!("{},usb=off,vmport=off", plan.machine);
+    // SMM guards the variable store of Secure Boot firmware; nothing else needs it and not every KVM has it.
+    machine.push_str(if secure { ",smm=on" } else { ",smm=off" });
+    if plan.firmware_code.is_some() {
+        machine.push_str(",pflash0=fw-code,pflash1=fw-vars");
+    }
+    args.pair("-machine", machine);
+    args.pair("-accel", if plan.accel == Accel::Kvm { "kvm" } else { "tcg,thread=multi" });
+    args.pair("-cpu", plan.cpu);
+    // One socket: client editions of Windows use no more than two.
+    args.pair("-smp", format!("cpus={0},sockets=1,cores={0},threads=1", spec.cpus));
+    args.pair("-m", format!("size={}M", spec.memory_mib));
+    args.pair("-uuid", spec.id.to_string());
+    let clock = match spec.clock {
+        Clock::Utc => "utc",
+        Clock::Local => "localtime",
+    };
+    args.pair("-rtc", format!("base={clock},driftfix=slew"));
+    args.pair("-boot", "menu=off,strict=on");
+    // A guest in S3 would look stopped and hold its disks; Hyper-V offers no S3 either.
+    let s3 = match spec.chipset {
+        Chipset::Pc => "PIIX4_PM.disable_s3=1",
+        Chipset::Q35 => "ICH9-LPC.disable_s3=1",
+    };
+    args.pair("-global", s3);
+    if secure {
+        args.pair("-global", "driver=cfi.pflash01,property=secure,value=on");
+    }
+    args.pair("-display", "none");
+    args.pair("-vga", "none");
+}
+
+fn firmware(args: &mut Args, plan: &Plan<'_>) {
+    let (Firmware::Uefi { vars, .. }, Some(code)) = (&plan.spec.firmware, plan.firmware_code) else { return };
+    for (node, path, read_only) in [("fw-code", code, true), ("fw-vars", vars.as_path(), false)] {
+        args.json(
+            "-blockdev",
+            &json!({
+                "driver": "raw", "node-name": node, "read-only": read_only,
+                "file": {"driver": "file", "filename": text(path), "read-only": read_only},
+            }),
+        );
+    }
+}
+
+fn consoles(args: &mut Args, plan: &Plan<'_>) {
+    let spec = plan.spec;
+    let root = layout::root(spec.chipset);
+    let socket = |name: &str| comma(&text(&plan.sockets.join(name)));
+    for port in 0..spec.serial_ports {
+        args.pair(
+            "-chardev",
+            format!(
+                "socket,id=serial{port},path={},server=on,wait=off,logfile={},logappend=off",
+                socket(&serial_socket(port)),
+                comma(&text(&spec.runtime_dir.join(serial_log(port)))),
+            ),
+        );
+        args.device(
+            "isa-serial",
+            &format!("com{port}"),
+            json!({"chardev": format!("serial{port}"), "index": port}),
+        );
+    }
+    args.device("VGA", "video0", json!({"bus": root, "addr": address(layout::DISPLAY)}));
+    if spec.vnc {
+        args.pair("-vnc", format!("unix:{}", socket(VNC_SOCKET)));
+        // A tablet keeps the pointers on both sides together. Old Windows has no driver for xHCI, so pc gets UHCI.
+        match spec.chipset {
+            Chipset::Pc => args.device("piix3-usb-uhci", "usb", json!({"bus": root, "addr": "01.2"})),
+            Chipset::Q35 => {
+                args.device("qemu-xhci", "usb", json!({"bus": root, "addr": address(layout::USB)}));
+            }
+        }
+        args.device("usb-tablet", "tablet0", json!({"bus": "usb.0"}));
+    }
+    if spec.agent {
+        args.pair("-chardev", format!("socket,id=agent,path={},server=on,wait=off", socket(AGENT_SOCKET)));
+        args.device("virtio-serial-pci", "vserial", json!({"bus": root, "addr": address(layout::AGENT)}));
+        args.device(
+            "virtserialport",
+            "agent0",
+            json!({"bus": "vserial.0", "nr": 1, "chardev": "agent", "name": "org.qemu.guest_agent.0"}),
+        );
+    }
+    args.json("-object", &json!({"qom-type": "rng-random", "id": "random0", "filename": "/dev/urandom"}));
+    args.device(
+        "virtio-rng-pci",
+        "rng0",
+        json!({"rng": "random0", "bus": root, "addr": address(layout::RANDOM)}),
+    );
+    if spec.balloon {
+        args.device("virtio-balloon-pci", "balloon0", json!({"bus": root, "addr": address(layout::BALLOON)}));
+    }
+    args.device("pvpanic", "panic0", json!({}));
+    if spec.tpm.is_some() {
+        args.pair("-chardev", format!("socket,id=tpm,path={}", socket(TPM_SOCKET)));
+        args.pair("-tpmdev", "emulator,id=tpm0,chardev=tpm");
+        args.device("tpm-crb", "tpm-crb0", json!({"tpmdev": "tpm0"}));
+    }
+}
+
+fn address(slot: u32) -> String {
+    format!("{slot:02x}.0")
+}
+
+fn storage(args: &mut Args, plan: &Plan<'_>) {
+    let spec = plan.spec;
+    let root = layout::root(spec.chipset);
+    let uses = |bus| spec.disks.iter().any(|d| d.bus == bus) || spec.drives.iter().any(|d| d.bus == bus);
+    if uses(DiskBus::VirtioScsi) {
+        args.device("virtio-scsi-pci", "vscsi", json!({"bus": root, "addr": address(layout::SCSI)}));
+    }
+    let ahci_slots = (spec.disks.iter().filter(|d| d.bus == DiskBus::Ahci).map(|d| d.slot))
+        .chain(spec.drives.iter().filter(|d| d.bus == DiskBus::Ahci).map(|d| d.slot));
+    if let Some(highest) = ahci_slots.max() {
+        // Every controller up to the last one used: a later function needs function 0 beside it.
+        for controller in 0..=highest / layout::AHCI_PORTS {
+            let port = layout::ahci_port(spec.chipset, controller * layout::AHCI_PORTS);
+            if let Some((id, addr)) = port.controller {
+                args.device("ich9-ahci", &id, json!({"bus": root, "addr": addr, "multifunction": true}));
+            }
+        }
+    }
+    for (i, disk) in spec.disks.iter().enumerate() {
+        let files = plan.files.get(i).map(Vec::as_slice).unwrap_or_default();
+        let id = layout::storage_id(disk.bus, disk.slot);
+        chain(args, disk, &id, files);
+        disk_device(args, spec.chipset, disk, &id);
+    }
+    for drive in &spec.drives {
+        dvd_device(args, spec.chipset, drive);
+    }
+}
+
+/// The nodes of a disk, deepest first, because a node can only lie over one that is there.
+fn chain(args: &mut Args, disk: &DiskSpec, id: &str, files: &[FilePlan]) {
+    for (depth, layer) in disk.layers.iter().enumerate().rev() {
+        let plan = files.get(depth).cloned().unwrap_or_default();
+        let leaf = depth == 0;
+        let read_only = !leaf || disk.is_read_only();
+        let file = format!("{id}-f{depth}");
+        args.json(
+            "-blockdev",
+            &json!({
+                "driver": "file", "node-name": file, "filename": text(&layer.path),
+                "read-only": read_only, "locking": "on", "discard": "unmap",
+                "cache": {"direct": plan.direct, "no-flush": false},
+            }),
+        );
+        let driver = match (plan.raw_size, layer.format) {
+            (Some(_), _) | (None, ImageFormat::Raw) => "raw",
+            (None, ImageFormat::Qcow2) => "qcow2",
+            (None, ImageFormat::Vhdx) => "vhdx",
+            (None, ImageFormat::Vpc) => "vpc",
+        };
+        let mut node = json!({
+            "driver": driver, "node-name": format!("{id}-l{depth}"), "file": file,
+            "read-only": read_only, "discard": "unmap",
+            "cache": {"direct": plan.direct, "no-flush": false},
+        });
+        if let Some(size) = plan.raw_size {
+            node["size"] = size.into();
+        }
+        if driver == "qcow2" {
+            // Always said: what the file's own header names as its backing file is never followed.
+            node["backing"] = match disk.layers.get(depth + 1) {
+                Some(_) => format!("{id}-l{}", depth + 1).into(),
+                None => Value::Null,
+            };
+        }
+        args.json("-blockdev", &node);
+    }
+}
+
+fn disk_device(args: &mut Args, chipset: Chipset, disk: &DiskSpec, id: &str) {
+    let root = layout::root(chipset);
+    let mut more = json!({
+        "drive": layout::leaf_node(id),
+        "logical_block_size": disk.logical_sector,
+        "physical_block_size": disk.physical_sector,
+        "serial": disk.serial,
+        "bootindex": disk.boot_index,
+    });
+    // The guest stands still on an I/O error and the operator can make room, instead of a corrupted filesystem.
+    // NVMe has no such policy in QEMU.
+    if disk.bus != DiskBus::Nvme {
+        more["werror"] = "stop".into();
+        more["rerror"] = "stop".into();
+    }
+    let driver = match disk.bus {
+        DiskBus::Ide => {
+            more["bus"] = format!("ide.{}", disk.slot / 2).into();
+            more["unit"] = (disk.slot % 2).into();
+            "ide-hd"
+        }
+        DiskBus::Ahci => {
+            more["bus"] = layout::ahci_port(chipset, disk.slot).bus.into();
+            "ide-hd"
+        }
+        DiskBus::Nvme => {
+            more["bus"] = root.into();
+            more["addr"] = address(layout::nvme_address(disk.slot)).into();
+            // NVMe has no disk without a serial number.
+            if more["serial"].is_null() {
+                more["serial"] = id.into();
+            }
+            "nvme"
+        }
+        DiskBus::VirtioBlk => {
+            more["bus"] = root.into();
+            more["addr"] = address(layout::virtio_blk_address(disk.slot)).into();
+            "virtio-blk-pci"
+        }
+        DiskBus::VirtioScsi => {
+            scsi_place(&mut more, disk.slot);
+            "scsi-hd"
+        }
+    };
+    args.device(driver, id, more);
+}
+
+fn scsi_place(more: &mut Value, slot: u32) {
+    more["bus"] = "vscsi.0".into();
+    more["channel"] = 0.into();
+    more["scsi-id"] = slot.into();
+    more["lun"] = 0.into();
+}
+
+fn dvd_device(args: &mut Args, chipset: Chipset, drive: &DvdSpec) {
+    let id = layout::storage_id(drive.bus, drive.slot);
+    let mut more = json!({"bootindex": drive.boot_index});
+    let driver = match drive.bus {
+        DiskBus::Ide => {
+            more["bus"] = format!("ide.{}", drive.slot / 2).into();
+            more["unit"] = (drive.slot % 2).into();
+            "ide-cd"
+        }
+        DiskBus::Ahci => {
+            more["bus"] = layout::ahci_port(chipset, drive.slot).bus.into();
+            "ide-cd"
+        }
+        // Validation lets no other bus through.
+        DiskBus::VirtioScsi | DiskBus::Nvme | DiskBus::VirtioBlk => {
+            scsi_place(&mut more, drive.slot);
+            "scsi-cd"
+        }
+    };
+    args.device(driver, &id, more);
+}
+
+fn network(args: &mut Args, plan: &Plan<'_>) {
+    for (i, nic) in plan.spec.nics.iter().enumerate() {
+        let peer = layout::peer_id(i);
+        let tap = plan.taps.get(i).and_then(Option::as_ref);
+        let netdev = match &nic.backend {
+            NicBackend::None => None,
+            NicBackend::User => Some(json!({"type": "user", "id": peer})),
+            NicBackend::Bridge { .. } => {
+                tap.map(|tap| json!({"type": "tap", "id": peer, "fd": tap.number().to_string()}))
+            }
+            NicBackend::Private { .. } => Some(json!({
+                "type": "stream", "id": peer, "server": true,
+                "addr": {"type": "unix", "path": text(&plan.sockets.join(nic_socket(i)))},
+            })),
+        };
+        if let Some(netdev) = &netdev {
+            args.json("-netdev", netdev);
+        }
+        nic_device(args, plan.spec.chipset, nic, i, netdev.is_some().then_some(peer));
+    }
+}
+
+fn nic_device(args: &mut Args, chipset: Chipset, nic: &NicSpec, index: usize, peer: Option<String>) {
+    let driver = match nic.model {
+        NicModel::E1000 => "e1000",
+        NicModel::E1000e => "e1000e",
+        NicModel::Rtl8139 => "rtl8139",
+        NicModel::VirtioNet => "virtio-net-pci",
+    };
+    args.device(
+        driver,
+        &layout::nic_id(index),
+        json!({
+            "netdev": peer,
+            "mac": nic.mac.to_string(),
+            "bus": layout::root(chipset),
+            "addr": address(layout::nic_address(index)),
+            "bootindex": nic.boot_index,
+            // No option ROM where the guest never boots from the wire: firmware then tries no PXE either.
+            "romfile": if nic.boot_index.is_none() { Some("") } else { None },
+        }),
+    );
+}
+
+/// Everything in the specification that has to be text on the command line.
+pub(super) fn paths(spec: &GuestSpec) -> Vec<PathBuf> {
+    let mut all = vec![spec.runtime_dir.clone()];
+    if let Firmware::Uefi { vars, .. } = &spec.firmware {
+        all.push(vars.clone());
+    }
+    all.extend(spec.disks.iter().flat_map(|d| d.layers.iter().map(|l| l.path.clone())));
+    all.extend(spec.drives.iter().filter_map(|d| d.media.clone()));
+    all.extend(spec.tpm.iter().map(|t| t.state_dir.clone()));
+    all
+}
