@@ -3,7 +3,7 @@
 //! Siblings keep their order and may share a name (real VMRS files repeat `devicetype` and `metric`), so this is an
 //! ordered multimap. Paths are `/`-separated names from the root, `configuration/properties/name`; each step takes the
 //! first sibling of that name, `metric[2]` takes the third. What differs between two trees is the business of
-//! [`crate::diff`], turning keys into typed machine settings that of the crates above.
+//! [`crate::diff()`], turning keys into typed machine settings that of the crates above.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -7,13 +7,16 @@ mod support;
 use support::{audit, dissect, oracle_ordered, ordered, sample_containers, samples, set_pending, sha256};
 use vmcx::{Document, Encoding, Form, Origin, Value, diff};
 
-/// Samples with known trees: SHA-256 of the compact ordered JSON.
-const TREES: [(&str, &str); 2] = [
+/// Samples with known trees: SHA-256 of the compact ordered JSON. The last two are in the source distribution of
+/// dissect.hypervisor 3.21.dev4, tests/_data/descriptor/hyperv: duplicate names and a short log.
+const TREES: [(&str, &str); 4] = [
     (
         "993F7B33-6057-4D1E-A1FE-A1A1D77BE974.vmcx",
         "abc3f2626124f3293208d9fe8d2002cca0e3a2835fb9847478376e6dad9cdb81",
     ),
     ("host-data.vmcx", "c487ea037e00ea2de1912a9004c4d69d1aa07938aa9f7f3196a6576a3a6fec8e"),
+    ("test.VMRS", "82ffc710c98b6e1082f26c4568210ffd750a92f7d544c5b6d49f85bbd5875b27"),
+    ("test.vmcx", "ef41b1cb64940a830a28339a83d16e5c9b84827329e03fc49fd438e279365f27"),
 ];
 
 #[test]
@@ -22,13 +25,15 @@ fn trees_are_those_of_the_manifest() {
         let document = vmcx::read(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
         let told = serde_json::to_string(&ordered(&document.tree)).unwrap();
         match TREES.iter().find(|(known, _)| *known == name) {
-            Some((_, hash)) => assert_eq!(sha256(told.as_bytes()), *hash, "{name}"),
+            Some((_, hash)) => {
+                assert_eq!(sha256(told.as_bytes()), *hash, "{name}");
+                assert_eq!(document.notes, [], "{name}");
+            }
             None => println!("{name}: not in the table of known trees, compared with the oracle only"),
         }
         if let Some(theirs) = oracle_ordered(&bytes) {
             assert!(theirs == ordered(&document.tree), "{name}");
         }
-        assert_eq!(document.notes, [], "{name}");
         assert_eq!(vmcx::read_lenient(&bytes).unwrap(), document, "{name}");
     }
 }

@@ -6,7 +6,7 @@
 //!                     └──▶ file objects: values of 2048 bytes and more
 //! ```
 //!
-//! [`read`] takes any [`Source`]; [`write`] gives a new file. Neither edits a file in place: a configuration is small,
+//! [`read()`] takes any [`Source`]; [`write()`] gives a new file. Neither edits a file in place: a configuration is small,
 //! and a new file renamed over the old one is atomic.
 
 mod format;

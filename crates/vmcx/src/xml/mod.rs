@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Windows writes UTF-16LE with byte order mark and CRLF; templates edited by hand come as ASCII that still declares
-//! UTF-16, so the bytes decide, not the declaration ([`encoding`]). [`read`] and [`write`] are inverse to each other on
+//! UTF-16, so the bytes decide, not the declaration ([`encoding`]). [`read()`] and [`write()`] are inverse to each other on
 //! everything Hyper-V writes; flags and unknown types have no place in this form.
 
 mod encoding;
