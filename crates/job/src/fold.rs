@@ -264,3 +264,6 @@ impl Fold {
         self.steps.iter().take_while(|state| **state == StepState::Done).count()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,6 +90,8 @@ pub(crate) struct Journal {
     pub(crate) id: JobId,
     pub(crate) meta: Arc<Meta>,
     pub(crate) fold: Fold,
+    /// The store's revision that wrote the metadata: orders jobs by when they were accepted.
+    pub(crate) accepted: u64,
     next: u64,
 }
 
@@ -109,7 +111,7 @@ pub(crate) fn load(id: JobId, entries: &[Versioned]) -> Result<Option<(Journal, 
     if format > FORMAT {
         return Err(LoadError::Newer { key: meta.key.clone(), found: format });
     }
-    let key_of_meta = meta.key.clone();
+    let (key_of_meta, accepted) = (meta.key.clone(), meta.revision);
     let meta: Meta = serde_json::from_slice(&meta.value).map_err(read)?;
     if meta.steps.is_empty() || meta.steps.len() > MAX_STEPS {
         return Err(LoadError::Steps { key: key_of_meta, count: meta.steps.len() });
@@ -131,7 +133,7 @@ pub(crate) fn load(id: JobId, entries: &[Versioned]) -> Result<Option<(Journal, 
         fold.apply(record.at, &record.event).map_err(|source| LoadError::Illegal { key: key(), source })?;
         next += 1;
     }
-    let journal = Journal { id, meta: Arc::new(meta), fold, next };
+    let journal = Journal { id, meta: Arc::new(meta), fold, accepted, next };
     Ok(Some((journal, checkpoint.unwrap_or_default())))
 }
 
@@ -162,9 +164,9 @@ impl Journal {
         }
         let key = format!("{}meta", key(id));
         match store.txn(&Txn::new().absent(&key).put(&key, document))? {
-            Outcome::Committed { .. } => {
+            Outcome::Committed { revision: accepted } => {
                 let fold = Fold::new(meta.steps.len());
-                Ok(Journal { id, meta: Arc::new(meta), fold, next: 0 })
+                Ok(Journal { id, meta: Arc::new(meta), fold, accepted, next: 0 })
             }
             Outcome::Conflict { .. } => Err(AppendError::NotAlone),
         }
@@ -226,7 +228,7 @@ pub(crate) fn remove(store: &dyn Store, id: JobId) -> Result<(), store::Error> {
         if first.len() < MAX_OPERATIONS { first.push(key) } else { rest.push(key) }
     }
     for chunk in std::iter::once(first.as_slice()).chain(rest.chunks(MAX_OPERATIONS)) {
-        let txn = chunk.iter().fold(Txn::new(), |txn, key| txn.delete(key));
+        let txn = chunk.iter().fold(Txn::new(), Txn::delete);
         let _ = store.txn(&txn)?;
     }
     Ok(())

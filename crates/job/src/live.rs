@@ -35,10 +35,28 @@ pub(crate) struct Faults {
     pub(crate) fail: Option<(usize, FailWhen)>,
     /// The engine is shut down from the start: it reads and can be told things, and runs nothing.
     pub(crate) stopped: bool,
+    /// When true the process counts as dead: steps unwind at once wherever they meet the engine.
+    pub(crate) dead: Option<Arc<AtomicBool>>,
     /// Counts the moments at which a step looks whether it should stop.
     pub(crate) points: AtomicU64,
     /// Called with the number of each such moment.
     pub(crate) at_point: std::sync::OnceLock<Box<dyn Fn(u64, JobId) + Send + Sync>>,
+}
+
+/// What unwinds a step of a process that is dead for a proof.
+struct Died;
+
+impl Faults {
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.as_ref().is_some_and(|dead| dead.load(Ordering::Acquire))
+    }
+
+    /// The nearest thing to a kill in the middle of a step.
+    fn die_if_dead(&self) {
+        if self.is_dead() {
+            std::panic::resume_unwind(Box::new(Died));
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +118,7 @@ impl Live {
     }
 
     pub(crate) fn interrupted(&self) -> bool {
+        self.shared.faults.die_if_dead();
         if let Some(at_point) = self.shared.faults.at_point.get() {
             at_point(self.shared.faults.points.fetch_add(1, Ordering::AcqRel), self.id);
         }
@@ -124,6 +143,8 @@ impl Live {
             if let Err(failure) = journal::write_checkpoint(&*self.shared.store, self.id, &last.checkpoint) {
                 tracing::debug!(job = %self.id, %failure, "progress was not recorded");
             }
+            drop(last);
+            self.shared.faults.die_if_dead();
         }
     }
 
@@ -138,6 +159,8 @@ impl Live {
         let checkpoint = Checkpoint { step: last.checkpoint.step, progress, resume: Some(resume) };
         journal::write_checkpoint(&*self.shared.store, self.id, &checkpoint)?;
         *last = Last { at: Some(now), checkpoint };
+        drop(last);
+        self.shared.faults.die_if_dead();
         Ok(())
     }
 

@@ -34,7 +34,7 @@
 //! on the same store takes over. What a dying process loses beyond that (memory of the world) is what
 //! [`Proof::reopen`] is for. Real kills are the business of the daemon's own tests.
 
-mod double;
+pub(crate) mod double;
 #[cfg(test)]
 mod tests;
 
@@ -209,8 +209,10 @@ pub fn stop_at_each_point<K: Kind>(proof: &Proof<'_, K>) -> Result<Report, Viola
     Ok(runs.report)
 }
 
-/// The process dies at each write to the journal: while the job runs, while it is undone after each step's failure, and
-/// while it runs with a cancel as the first thing after the restart. A fresh engine must bring it to its end.
+/// The process dies at each write to the journal, checkpoints included: right after it, and right before the next one,
+/// when all that happens between the two has happened. It does so while the job runs, while it is undone after each
+/// step's failure, and while it runs with a cancel as the first thing after the restart. A fresh engine must bring the
+/// job to its end.
 ///
 /// # Errors
 /// The first violation.
@@ -219,11 +221,13 @@ pub fn kill_at_each_step<K: Kind>(proof: &Proof<'_, K>) -> Result<Report, Violat
     // The first write is the submission: without it there is no job.
     let writes = runs.run(Plan::new("undisturbed", Expect::Success))?.writes;
     for write in runs.spread(1, writes) {
-        let cut = Some(write);
-        let moment = format!("killed after write {write} to the journal");
-        runs.run(Plan { cut, ..Plan::new(&moment, Expect::Success) })?;
-        let moment = format!("killed after write {write} to the journal, then cancelled");
-        runs.run(Plan { cut, then_cancel: true, ..Plan::new(&moment, Expect::Cancelled) })?;
+        for death in [Death::After, Death::BeforeNext] {
+            let cut = Some((write, death));
+            let moment = format!("killed {} {write}", death.text());
+            runs.run(Plan { cut, ..Plan::new(&moment, Expect::Success) })?;
+            let moment = format!("killed {} {write}, then cancelled", death.text());
+            runs.run(Plan { cut, then_cancel: true, ..Plan::new(&moment, Expect::Cancelled) })?;
+        }
     }
     for step in 0..runs.steps.len() {
         let name = runs.steps[step].clone();
@@ -231,8 +235,10 @@ pub fn kill_at_each_step<K: Kind>(proof: &Proof<'_, K>) -> Result<Report, Violat
         let moment = format!("step {name:?} fails");
         let writes = runs.run(Plan { fail, ..Plan::new(&moment, Expect::Failed) })?.writes;
         for write in runs.spread(1, writes) {
-            let moment = format!("step {name:?} fails, killed after write {write} to the journal");
-            runs.run(Plan { fail, cut: Some(write), ..Plan::new(&moment, Expect::Failed) })?;
+            for death in [Death::After, Death::BeforeNext] {
+                let moment = format!("step {name:?} fails, killed {} {write}", death.text());
+                runs.run(Plan { fail, cut: Some((write, death)), ..Plan::new(&moment, Expect::Failed) })?;
+            }
         }
     }
     Ok(runs.report)
@@ -252,8 +258,8 @@ struct Plan<'a> {
     twice: bool,
     fail: Option<(usize, FailWhen)>,
     at_point: Option<(u64, Act)>,
-    /// The store refuses all writes after so many.
-    cut: Option<u64>,
+    /// The process dies at this write.
+    cut: Option<(u64, Death)>,
     /// The job is cancelled before the second engine runs it.
     then_cancel: bool,
 }
@@ -269,6 +275,22 @@ enum Expect {
 enum Act {
     Cancel,
     Stop,
+}
+
+/// When, relative to the last write that the store still took.
+#[derive(Clone, Copy, PartialEq)]
+enum Death {
+    After,
+    BeforeNext,
+}
+
+impl Death {
+    fn text(self) -> &'static str {
+        match self {
+            Death::After => "right after write",
+            Death::BeforeNext => "before the write after",
+        }
+    }
 }
 
 impl<'a> Plan<'a> {
@@ -316,8 +338,11 @@ impl<'a, 'b, K: Kind> Runs<'a, 'b, K> {
         self.report.runs += 1;
         let (mut world, params) = (self.proof.fresh)();
         let inner: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let cut = Arc::new(CutStore::new(Arc::clone(&inner), plan.cut.unwrap_or(u64::MAX)));
-        let engine = self.engine(Arc::clone(&cut) as Arc<dyn Store>, &world, plan.faults(), &plan)?;
+        let limit = plan.cut.map_or(u64::MAX, |(write, _)| write);
+        let cut = Arc::new(CutStore::new(Arc::clone(&inner), limit));
+        let dead = plan.cut.filter(|(_, death)| *death == Death::After).map(|_| cut.dead());
+        let faults = Faults { dead, ..plan.faults() };
+        let engine = self.engine(Arc::clone(&cut) as Arc<dyn Store>, &world, faults, &plan)?;
         let at_point = plan.at_point;
         engine.on_point(move |points, number, id| match at_point {
             Some((point, act)) if point == number => match act {

@@ -10,7 +10,7 @@ use crate::status::{JobId, State, Status};
 use crate::{Failure, ids};
 
 impl Inner {
-    /// Reads every job in the store and queues those that can run, oldest first. Called once, before any worker runs.
+    /// Reads every job in the store and queues those that can run. Called once, before any worker runs.
     pub(super) fn load(&self) -> Result<(), store::Error> {
         let mut jobs: Vec<(JobId, Vec<store::Versioned>)> = Vec::new();
         for entry in store::scan(&*self.shared.store, journal::PREFIX) {
@@ -32,14 +32,16 @@ impl Inner {
                     self.shared.board.post(Notice { status, live: None, percent: (0.0, 0.0) });
                 }
                 Ok(Some((journal, checkpoint))) => {
-                    let submitted = journal.meta.submitted;
-                    ready.insert((submitted, id), self.entry(journal, checkpoint));
+                    // Those that had begun go first, each sort in the order they were accepted.
+                    let order = (journal.fold.untouched(), journal.accepted);
+                    ready.insert(order, self.entry(journal, checkpoint));
                 }
                 Ok(None) => journal::remove(&*self.shared.store, id)?,
                 Err(error) => self.park_unreadable(id, &error),
             }
         }
-        for ((_, id), entry) in ready {
+        for entry in ready.into_values() {
+            let id = entry.id;
             self.post(&entry, &lock(&entry.journal));
             let mut schedule = lock(&self.schedule);
             if let Some(subject) = entry.meta.subject.clone().filter(|_| entry.exclusive()) {

@@ -95,6 +95,7 @@ impl Inner {
         if journal.fold.step_state(step) == StepState::Fresh {
             self.append(&mut journal, Event::StepStarted { step })?;
         }
+        self.shared.alive()?;
         entry.live.enter(step, false);
         self.post(entry, &journal);
         let outputs = journal.fold.outputs().to_vec();
@@ -162,6 +163,7 @@ impl Inner {
         if journal.fold.step_state(step) != StepState::Undoing {
             self.append(&mut journal, Event::UndoStarted { step })?;
         }
+        self.shared.alive()?;
         entry.live.enter(step, true);
         self.post(entry, &journal);
         let outputs = journal.fold.outputs().to_vec();
@@ -205,6 +207,17 @@ impl Inner {
         tracing::error!("parked: {failure}");
         *lock(&entry.parked) = Some(failure);
         self.post(entry, journal);
+    }
+}
+
+impl crate::live::Shared {
+    /// For the proofs: an error once the process counts as dead.
+    fn alive(&self) -> Result<(), store::Error> {
+        if self.faults.is_dead() {
+            Err(store::Error::backend("write", "the process is dead"))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -1,24 +1,30 @@
 //! A store that stops accepting: what a process that dies leaves behind.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use store::{Error, Outcome, Store, Txn, Versioned, Watch};
 
 /// Passes the first so many transactions on and refuses the rest.
-pub(super) struct CutStore {
+pub(crate) struct CutStore {
     inner: Arc<dyn Store>,
     limit: u64,
     asked: AtomicU64,
+    dead: Arc<AtomicBool>,
 }
 
 impl CutStore {
-    pub(super) fn new(inner: Arc<dyn Store>, limit: u64) -> CutStore {
-        CutStore { inner, limit, asked: AtomicU64::new(0) }
+    pub(crate) fn new(inner: Arc<dyn Store>, limit: u64) -> CutStore {
+        CutStore { inner, limit, asked: AtomicU64::new(0), dead: Arc::default() }
+    }
+
+    /// Becomes true when the last transaction that is passed on has been.
+    pub(crate) fn dead(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.dead)
     }
 
     /// Transactions passed on.
-    pub(super) fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.asked.load(Ordering::Acquire).min(self.limit)
     }
 }
@@ -36,7 +42,11 @@ impl Store for CutStore {
         if self.asked.fetch_add(1, Ordering::AcqRel) >= self.limit {
             return Err(Error::backend("write", "the process is dead, for a proof"));
         }
-        self.inner.txn(txn)
+        let outcome = self.inner.txn(txn);
+        if self.asked.load(Ordering::Acquire) >= self.limit {
+            self.dead.store(true, Ordering::Release);
+        }
+        outcome
     }
 
     fn watch(&self, prefix: &str, from_revision: u64) -> Result<Watch, Error> {
