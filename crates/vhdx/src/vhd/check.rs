@@ -77,7 +77,7 @@ fn footers(all: &[Found], chosen: &Found, len: u64, report: &mut Report) {
     }
     match end {
         None => {
-            report.warning("vhd.footer.missing", len.saturating_sub(512), "there is no footer at the end")
+            report.warning("vhd.footer.missing", len.saturating_sub(512), "there is no footer at the end");
         }
         Some(end) => {
             if end.place == Place::ShortEnd {
@@ -356,7 +356,7 @@ fn sectors(table: &Table, sector: u32, used: u64, report: &mut Report) {
         Ok(bitmap) if bit_run(&bitmap, 0..bits) == (bits, true) => report.blocks.present += 1,
         Ok(_) => report.blocks.partial += 1,
         Err((at, error)) => {
-            report.error("vhd.block.bitmap", at, format!("the sector bitmap cannot be read: {error}"))
+            report.error("vhd.block.bitmap", at, format!("the sector bitmap cannot be read: {error}"));
         }
     }
 }

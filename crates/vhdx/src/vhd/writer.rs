@@ -190,7 +190,12 @@ impl VhdWriter {
                 let header =
                     RawHeader::new(TABLE_OFFSET, state.entries.len() as u32, blocks.shape.block_size as u32);
                 self.put(header.as_bytes(), HEADER_OFFSET)?;
-                blocks.first + state.count * blocks.stride
+                let end = blocks.first + state.count * blocks.stride;
+                // The last block may not have been written to its end, but it must be there to its end.
+                self.storage
+                    .set_len(end)
+                    .map_err(|source| WriteError::io("setting the length", end, source))?;
+                end
             }
         };
         // Blocks before the footers that vouch for them, whatever order the host writes in.
@@ -226,22 +231,20 @@ impl VhdWriter {
 
     /// Where the data of `block` lies; gives it a place when it has none.
     fn touch(&self, blocks: &Blocks, block: u64) -> Result<u64, WriteError> {
-        let (start, sector) = {
-            let mut state = blocks.state();
-            let entry = state.entries[block as usize];
-            if entry != ABSENT {
-                return Ok(blocks.data_of(entry));
-            }
-            let start = blocks.first + state.count * blocks.stride;
-            // `Blocks::new` saw to it that every block has a sector number.
-            let sector = (start / SECTOR) as u32;
-            state.entries[block as usize] = sector;
-            state.count += 1;
-            (start, sector)
-        };
-        // Outside the lock: nobody reads the bitmap before `finish`. If this fails the block is lost with the file.
+        let mut state = blocks.state();
+        let entry = state.entries[block as usize];
+        if entry != ABSENT {
+            return Ok(blocks.data_of(entry));
+        }
+        let start = blocks.first + state.count * blocks.stride;
+        // Under the lock, and before the block counts as there: when this fails and the caller tries again, no block
+        // is left whose bitmap says that its data is not. It is one sector at the usual block size.
         let bitmap = vec![0xff; blocks.shape.bitmap_length() as usize];
         self.put(&bitmap, start)?;
+        // `Blocks::new` saw to it that every block has a sector number.
+        let sector = (start / SECTOR) as u32;
+        state.entries[block as usize] = sector;
+        state.count += 1;
         Ok(blocks.data_of(sector))
     }
 }
