@@ -122,7 +122,8 @@ impl Builder {
         self
     }
 
-    /// Reads all jobs from the store, starts the workers, and goes on with what is not finished.
+    /// Reads all jobs from the store and starts the workers. What an earlier engine left unfinished is shown, can be
+    /// cancelled and keeps its subjects, but waits for [`Engine::recover`]: the world may need the engine to be whole.
     ///
     /// # Errors
     /// A kind is wrong (a bug), the store cannot be read, or no thread could be started. A single job that cannot be
@@ -181,6 +182,8 @@ struct Schedule {
     entries: HashMap<JobId, Arc<Entry>>,
     /// Those waiting for a worker, first come first.
     queue: VecDeque<JobId>,
+    /// Those of an earlier engine, in the order they will be queued.
+    inherited: Vec<JobId>,
     /// Who has which subject to itself.
     subjects: HashMap<String, JobId>,
     /// Jobs in the hands of a worker.
@@ -292,12 +295,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Goes on with the jobs that were parked because the store failed: after it was full, for example. Those of before
-    /// a restart are taken up by [`Builder::start`].
+    /// Goes on with the jobs that an earlier engine left unfinished, and with those that this one had to park because
+    /// the store failed. To be called once after [`Builder::start`], and again when the store works again.
     ///
     /// # Errors
-    /// The store cannot be read.
+    /// The store cannot be read. Jobs left by an earlier engine were taken up all the same.
     pub fn recover(&self) -> Result<(), store::Error> {
+        self.inner.take_up();
         self.inner.unpark()
     }
 
@@ -553,6 +557,7 @@ impl Inner {
         let mut schedule = lock(&self.schedule);
         schedule.entries.remove(&entry.id);
         schedule.queue.retain(|id| *id != entry.id);
+        schedule.inherited.retain(|id| *id != entry.id);
         if let Some(subject) = &entry.meta.subject
             && schedule.subjects.get(subject) == Some(&entry.id)
         {

@@ -55,7 +55,8 @@ pub const MAX_WARNINGS: usize = 50;
 
 /// Stable ids of the failures the engine itself reports.
 pub mod ids {
-    /// A step noticed that it should stop. Seen by nobody unless a kind returns it without having been told to stop.
+    /// A step noticed that it should stop, of itself no failure. If the engine did not tell it to (the world is
+    /// closing), the job is parked with this and goes on at the next start.
     pub const INTERRUPTED: &str = "job-interrupted";
     /// A step panicked: a bug.
     pub const PANICKED: &str = "job-step-panicked";

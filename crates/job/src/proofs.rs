@@ -394,13 +394,18 @@ impl<'a, 'b, K: Kind> Runs<'a, 'b, K> {
         faults: Faults,
         plan: &Plan<'_>,
     ) -> Result<Engine, Violation> {
-        Engine::builder(store)
+        let stopped = faults.stopped;
+        let engine = Engine::builder(store)
             .register::<K>(Arc::clone(world))
             .clock(Arc::new(ManualClock::ticking(self.proof.tick)))
             .options(Options { workers: 1 })
             .faults(faults)
             .start()
-            .map_err(|error| plan.violation(crate::Failure::from_error("", &error).message))
+            .map_err(|error| plan.violation(crate::Failure::from_error("", &error).message))?;
+        if !stopped {
+            engine.recover().map_err(|error| plan.violation(error.to_string()))?;
+        }
+        Ok(engine)
     }
 
     /// Waits for the job to be over, parked by the cut store, or put down by a stop.

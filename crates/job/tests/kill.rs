@@ -108,6 +108,7 @@ impl WriteFile {
 fn live(dir: &Path, fail: bool) -> Status {
     let store = Arc::new(SqliteStore::open(&dir.join("store.db")).unwrap());
     let engine = Engine::builder(store).register::<WriteFile>(Arc::new(dir.to_owned())).start().unwrap();
+    engine.recover().unwrap();
     let id: JobId = match engine.list(&Filter::default()).as_slice() {
         [] => engine.submit(Submission::<WriteFile>::new(fail)).unwrap(),
         [status] => status.id,

@@ -315,4 +315,32 @@ mod tests {
         }
         assert_eq!(seen, HISTORY_PAGE / 10 * 30);
     }
+
+    #[test]
+    fn a_full_disk_loses_nothing_and_is_got_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("store.db")).unwrap();
+        let _ = store.txn(&Txn::new().put("a", "1")).unwrap();
+        let limit = |pages: u32| {
+            let writer = store.shared.writer.lock().unwrap();
+            let _: u32 =
+                writer.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get(0)).unwrap();
+        };
+        limit(1);
+        let big = Txn::new().put("a", "2").put("b", vec![0; 60_000]);
+        assert_eq!(store.txn(&big).unwrap_err().kind(), crate::ErrorKind::Full);
+        assert_eq!(store.get("a").unwrap().unwrap().value, b"1");
+        assert_eq!(store.revision().unwrap(), 1);
+        limit(100_000);
+        assert_eq!(store.txn(&big).unwrap(), Outcome::Committed { revision: 2 });
+    }
+
+    #[test]
+    fn after_a_failed_commit_nothing_more_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("store.db")).unwrap();
+        store.shared.stopped.store(true, Ordering::Release);
+        assert_eq!(store.txn(&Txn::new().put("a", "1")).unwrap_err().kind(), crate::ErrorKind::Stopped);
+        assert_eq!(store.get("a").unwrap(), None, "reading goes on");
+    }
 }

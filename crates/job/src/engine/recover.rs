@@ -1,4 +1,4 @@
-//! Reading jobs back from the store: all at start, parked ones again when asked.
+//! Reading jobs back from the store: all at start, parked ones again when asked; and taking them up.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::status::{JobId, State, Status};
 use crate::{Failure, ids};
 
 impl Inner {
-    /// Reads every job in the store and queues those that can run. Called once, before any worker runs.
+    /// Reads every job in the store. Called once, before any worker runs; those that can run wait for `take_up`.
     pub(super) fn load(&self) -> Result<(), store::Error> {
         let mut jobs: Vec<(JobId, Vec<store::Versioned>)> = Vec::new();
         for entry in store::scan(&*self.shared.store, journal::PREFIX) {
@@ -48,12 +48,21 @@ impl Inner {
                 schedule.subjects.entry(subject).or_insert(id);
             }
             if lock(&entry.parked).is_none() {
-                schedule.queue.push_back(id);
+                schedule.inherited.push(id);
             }
-            tracing::info!(job = %id, kind = entry.meta.kind, "recovered");
+            tracing::info!(job = %id, kind = entry.meta.kind, "found unfinished");
             schedule.entries.insert(id, entry);
         }
         Ok(())
+    }
+
+    /// Queues the jobs of an earlier engine, before any that were submitted meanwhile.
+    pub(super) fn take_up(&self) {
+        let mut schedule = lock(&self.schedule);
+        for id in std::mem::take(&mut schedule.inherited).into_iter().rev() {
+            schedule.queue.push_front(id);
+        }
+        self.work.notify_all();
     }
 
     /// Reads parked jobs of known kinds again, since memory may be behind the store, and queues them.

@@ -98,12 +98,14 @@ fn memory() -> Arc<dyn Store> {
 }
 
 fn engine(store: &Arc<dyn Store>, script: &Arc<Script>) -> Engine {
-    Engine::builder(Arc::clone(store))
+    let engine = Engine::builder(Arc::clone(store))
         .register::<Scripted>(Arc::clone(script))
         .clock(Arc::new(ManualClock::new()))
         .options(Options { workers: 1 })
         .start()
-        .unwrap()
+        .unwrap();
+    engine.recover().unwrap();
+    engine
 }
 
 fn submission() -> Submission<Scripted> {
@@ -404,6 +406,57 @@ fn a_shutdown_undoes_nothing_and_the_next_engine_goes_on() {
     assert_eq!(script.log(), ["a", "b", "b", "c", "a", "b", "c"]);
 }
 
+/// The domain's steps reach their host through a weak pointer, which dies before the engine that the host owns.
+#[test]
+fn a_step_that_stops_unasked_is_put_aside_not_failed() {
+    let closing = Arc::new(AtomicBool::new(true));
+    let world = Arc::clone(&closing);
+    let script = Script::new(move |_, step| match step {
+        "b" if world.load(Ordering::Acquire) => Err(Failure::new(ids::INTERRUPTED, "the host is closing")),
+        _ => Ok(Value::Null),
+    });
+    let store = memory();
+    let first = engine(&store, &script);
+    let id = first.submit(submission()).unwrap();
+    let status = first.wait(id, LONG).unwrap();
+    assert_eq!((status.state, status.error.unwrap().id.as_str()), (State::Parked, ids::INTERRUPTED));
+    drop(first);
+    closing.store(false, Ordering::Release);
+    assert_eq!(engine(&store, &script).wait(id, LONG).unwrap().state, State::Completed);
+    assert_eq!(script.log(), ["a", "b", "b", "c"]);
+}
+
+#[test]
+fn jobs_of_before_wait_for_recover_but_can_be_cancelled() {
+    let script = Script::new(|_, _| Ok(Value::Null));
+    let store = memory();
+    let put_down =
+        Engine::builder(Arc::clone(&store)).register::<Scripted>(Arc::clone(&script)).start().unwrap();
+    // Its workers are gone before the jobs come.
+    put_down.inner.stop();
+    while !put_down.threads.iter().all(JoinHandle::is_finished) {
+        std::thread::yield_now();
+    }
+    put_down.inner.shared.stopping.store(false, Ordering::Release);
+    let ids: Vec<_> =
+        (0..3).map(|n| put_down.submit(submission().subject(format!("m{n}"))).unwrap()).collect();
+    drop(put_down);
+
+    let engine = Engine::builder(store).register::<Scripted>(Arc::clone(&script));
+    let engine = engine.options(Options { workers: 1 }).start().unwrap();
+    assert_eq!(
+        engine.submit(submission().subject("m0")).unwrap_err().kind(),
+        SubmitErrorKind::Busy { job: ids[0] }
+    );
+    engine.cancel(ids[1]).unwrap();
+    let new = engine.submit(submission()).unwrap();
+    engine.wait(new, LONG).unwrap();
+    assert_eq!(engine.get(ids[0]).unwrap().state, State::Queued);
+    engine.recover().unwrap();
+    let states: Vec<_> = ids.iter().map(|id| engine.wait(*id, LONG).unwrap().state).collect();
+    assert_eq!(states, [State::Completed, State::Cancelled, State::Completed]);
+}
+
 #[test]
 fn kinds_that_are_not_known_are_parked_not_guessed() {
     let store = memory();
@@ -449,6 +502,8 @@ fn kinds_that_are_not_known_are_parked_not_guessed() {
 
     // The program that knows the older version takes its job up.
     let engine = Engine::builder(store).register::<Old>(Arc::clone(&log)).start().unwrap();
+    assert_eq!(engine.get(older).unwrap().state, State::Running, "it waits for recover");
+    engine.recover().unwrap();
     assert_eq!(engine.wait(older, LONG).unwrap().state, State::Completed);
     assert_eq!(*lock(&log), ["old"]);
 }

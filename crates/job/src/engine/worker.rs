@@ -17,6 +17,26 @@ use crate::{Failure, UndoReason, ids};
 /// Of an event, kept free for its time, tag and failure.
 const EVENT_OVERHEAD: usize = 24 * 1024;
 
+/// Why a job cannot go on here, though it has not failed.
+enum Halt {
+    /// Its journal cannot be written: what it does next could not be recorded, so it does nothing.
+    Journal(AppendError),
+    /// A step says that it was told to stop, and this engine did not tell it: its world is closing.
+    Step(Failure),
+}
+
+impl From<AppendError> for Halt {
+    fn from(error: AppendError) -> Halt {
+        Halt::Journal(error)
+    }
+}
+
+impl From<store::Error> for Halt {
+    fn from(error: store::Error) -> Halt {
+        Halt::Journal(error.into())
+    }
+}
+
 /// What becomes of a job after one of its steps.
 enum Then {
     /// Look at the fold again.
@@ -76,9 +96,9 @@ impl Inner {
             match done {
                 Ok(Then::GoOn) => {}
                 Ok(Then::PutDown) => return,
-                Err(error) => {
+                Err(halt) => {
                     journal = lock(&entry.journal);
-                    self.park(entry, &journal, &error);
+                    self.park(entry, &journal, halt);
                     return;
                 }
             }
@@ -91,7 +111,7 @@ impl Inner {
         kind: &dyn Runnable,
         mut journal: std::sync::MutexGuard<'_, Journal>,
         step: usize,
-    ) -> Result<Then, AppendError> {
+    ) -> Result<Then, Halt> {
         if journal.fold.step_state(step) == StepState::Fresh {
             self.append(&mut journal, Event::StepStarted { step })?;
         }
@@ -140,6 +160,7 @@ impl Inner {
                 tracing::debug!(step = entry.meta.steps[step], %failure, "put down");
                 return Ok(Then::PutDown);
             }
+            Err(failure) if failure.id == ids::INTERRUPTED => return Err(Halt::Step(failure)),
             Err(failure) => {
                 let failure = failure.cut();
                 tracing::warn!(step = entry.meta.steps[step], error = failure.id, "failed: {failure}");
@@ -159,7 +180,7 @@ impl Inner {
         mut journal: std::sync::MutexGuard<'_, Journal>,
         step: usize,
         reason: UndoReason,
-    ) -> Result<Then, AppendError> {
+    ) -> Result<Then, Halt> {
         if journal.fold.step_state(step) != StepState::Undoing {
             self.append(&mut journal, Event::UndoStarted { step })?;
         }
@@ -185,6 +206,7 @@ impl Inner {
         let warnings = entry.live.take_warnings(MAX_VALUE - EVENT_OVERHEAD);
         let event = match result {
             Ok(()) => Event::UndoSucceeded { step, warnings },
+            Err(failure) if failure.id == ids::INTERRUPTED => return Err(Halt::Step(failure)),
             Err(failure) => {
                 let failure = failure.cut();
                 tracing::error!(
@@ -200,10 +222,12 @@ impl Inner {
         Ok(Then::GoOn)
     }
 
-    /// The journal cannot be written: what the job does next could not be recorded, so it does nothing.
-    fn park(&self, entry: &Entry, journal: &Journal, error: &AppendError) {
-        let failure = Failure::from_error(ids::STORE_FAILED, error)
-            .hint("the job goes on when the daemon is started again, once the store can be written");
+    fn park(&self, entry: &Entry, journal: &Journal, halt: Halt) {
+        let failure = match halt {
+            Halt::Journal(error) => Failure::from_error(ids::STORE_FAILED, &error)
+                .hint("the job goes on when the daemon is started again, once the store can be written"),
+            Halt::Step(failure) => failure.hint("the job goes on when the daemon is started again"),
+        };
         tracing::error!("parked: {failure}");
         *lock(&entry.parked) = Some(failure);
         self.post(entry, journal);
