@@ -211,7 +211,10 @@ fn find_parent(
         MissingParent::Zero => Ok(None),
         MissingParent::Refuse => Err(match candidates.outside {
             Some(fault) => fault.named(name),
-            None => Fault::ParentMissing { tried }.named(name),
+            None => {
+                tried.extend(candidates.expected);
+                Fault::ParentMissing { tried }.named(name)
+            }
         }),
     }
 }
@@ -228,6 +231,8 @@ fn is_absent(error: &OpenError) -> bool {
 #[derive(Default)]
 struct Candidates {
     paths: Vec<(PathBuf, bool)>,
+    /// Where the file's own words expect it, for the message when it is not found.
+    expected: Vec<PathBuf>,
     /// Set when the file's own words led out of the confinement.
     outside: Option<Fault>,
 }
@@ -272,12 +277,7 @@ impl Candidates {
                 }
             }
         }
-        if found.paths.is_empty() {
-            // So that the error can say where it should have been.
-            for name in &names {
-                found.add(own_dir.join(name), false);
-            }
-        }
+        found.expected = names.iter().map(|name| own_dir.join(name)).collect();
         found
     }
 

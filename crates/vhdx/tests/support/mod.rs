@@ -1,6 +1,7 @@
 //! What the integration tests share: real samples, and storages that misbehave on purpose.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod build;
 pub(crate) mod storage;
 
 use std::fs::File;
