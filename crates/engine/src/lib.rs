@@ -22,6 +22,7 @@ pub mod host;
 pub mod keys;
 pub mod qemu;
 mod qmp;
+pub mod sim;
 pub mod spec;
 
 pub use error::{AttachError, AttachErrorKind, GuestError, GuestErrorKind, StartError, StartErrorKind};
@@ -30,6 +31,7 @@ pub use guest::{
 };
 pub use host::{Check, FirmwareFound, HostReport, KvmVerdict, Program, Verdict};
 pub use qemu::{QemuConfig, QemuEngine};
+pub use sim::{SimEngine, SimGuestControl};
 pub use spec::{
     Accel, Chipset, Clock, DiskBus, DiskSpec, DvdSpec, Firmware, GuestSpec, ImageFormat, LayerSpec, Mac,
     NicBackend, NicModel, NicSpec, Resolved, SpecError, TpmSpec,

@@ -11,6 +11,7 @@ use engine::{
 };
 use support::{Bench, SOON, disk_spec, event, have_qemu};
 
+#[expect(clippy::panic, reason = "a helper of tests")]
 fn refused(bench: &Bench, spec: &GuestSpec) -> StartError {
     match bench.engine.start(spec, mpsc::channel().0) {
         Ok(_) => panic!("should be refused"),
