@@ -22,8 +22,8 @@ use crate::storage::Storage;
 /// Blocks in the file that are looked at: enough for 2040 GiB of the smallest blocks that Windows makes, and a bound
 /// for sparse files full of zeros, each of which is a (wrong) entry. They take 64 MiB.
 const MAX_BLOCKS: usize = 16 << 20;
-/// Creators for which QEMU takes the size from the footer; for all others from the geometry.
-const SIZE_BY_FOOTER: [&[u8; 4]; 5] = [b"win ", b"qem2", b"d2v ", b"tap\0", b"wa\0\0"];
+/// Creators for which QEMU takes the size from the geometry (measured with QEMU 10.0), unless that is the largest one.
+const SIZE_BY_GEOMETRY: [[u8; 4]; 2] = [*b"vpc ", *b"qemu"];
 
 /// Checks the file in `storage`.
 pub(crate) fn check(storage: Arc<dyn Storage>, report: &mut Report) -> Result<(), Fault> {
@@ -148,11 +148,12 @@ fn fields(found: &Found, report: &mut Report) -> bool {
     if raw.saved_state != 0 {
         report.note("vhd.footer.saved-state", offset, "the disk belongs to a machine in saved state");
     }
-    let geometry =
-        Geometry { cylinders: raw.cylinders.get(), heads: raw.heads, sectors: raw.sectors }.bytes();
-    if geometry != size && !SIZE_BY_FOOTER.contains(&&raw.creator) {
+    let geometry = Geometry { cylinders: raw.cylinders.get(), heads: raw.heads, sectors: raw.sectors };
+    let by_geometry = SIZE_BY_GEOMETRY.contains(&raw.creator) && geometry != Geometry::LARGEST;
+    if by_geometry && geometry.bytes() != size {
+        let seen = geometry.bytes();
         let message =
-            format!("the geometry makes {geometry} bytes, the disk has {size}: QEMU goes by the geometry");
+            format!("the geometry makes {seen} bytes, the disk has {size}: QEMU goes by the geometry");
         report.note("vhd.footer.geometry", offset, message);
     }
     usable

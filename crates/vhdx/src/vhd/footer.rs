@@ -98,8 +98,8 @@ impl RawFooter {
             version: VERSION.into(),
             data_offset: data_offset.into(),
             timestamp: u32::try_from(now).unwrap_or(u32::MAX).into(),
-            // Not vanity: QEMU takes the size from the geometry, too small, for creators it does not know. Only for
-            // this one and few others does every reader take the footer's own size.
+            // Not vanity: readers that take the size from the geometry, which is too small, decide by the creator, and
+            // this is the one for which none of them does.
             creator: *b"win ",
             creator_version: 0x000a_0000.into(),
             creator_os: *b"Wi2k",

@@ -1,7 +1,7 @@
 //! Cylinders, heads, sectors: what a footer claims for the sake of BIOSes of the 1990s.
 //!
-//! Nothing in this crate derives a size from them. They are written because some readers do (QEMU, for files by
-//! creators it knows to round sizes that way), and they cannot tell sizes that are no product of three numbers.
+//! Nothing in this crate derives a size from them: they cannot tell sizes that are no product of three numbers. They are
+//! written because some readers do (QEMU, for files of Virtual PC and its own).
 
 /// A disk's geometry as the footer holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,9 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
+    /// What every larger disk has.
+    pub(super) const LARGEST: Self = Self { cylinders: 65_535, heads: 16, sectors: 255 };
+
     /// The specification's own algorithm (appendix "CHS Calculation"), for a disk of `size` bytes.
     pub(super) fn of(size: u64) -> Self {
         const MOST: u64 = 65_535 * 16 * 255;
