@@ -1,3 +1,50 @@
-//! Project chores: `cargo xtask tidy|samples|bench`.
+//! Project chores that are no part of the product: `cargo xtask tidy|samples|guest|bench`.
+//!
+//! Plain programs over the standard library, so that they build in seconds on a fresh machine. What they need from
+//! outside (apt, pip, qemu-img) they start; what installs those is `tools/install.sh`.
 
-fn main() {}
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who started it")]
+
+mod bench;
+mod guest;
+mod outside;
+mod samples;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  tidy                 house rules: arrows between crates, module docs, file sizes, absences, links
+  samples              fetch real Hyper-V files from public packages into .slipway/samples, checked by hash
+  guest                build the tiny test guests into .slipway/guest, unless they are there already
+  bench [--quick]      export speed against qemu-img and the disk's own copy limit; writes docs/benchmarks/
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let outcome = match command {
+        "tidy" => tidy::check(),
+        "samples" => samples::fetch(),
+        "guest" => guest::build(),
+        "bench" => bench::run(rest),
+        "help" | "-h" | "--help" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => Err(format!("no chore '{other}'\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
