@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is test code")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Kind for WriteFile {
     }
 }
 
-/// The parent kills after so many of these.
+/// Tells the parent, and waits for its leave to go on: it may be a kill.
 fn say(what: &str) {
     if std::env::var_os(DIR).is_none() {
         return;
@@ -43,6 +43,7 @@ fn say(what: &str) {
     let mut out = std::io::stdout();
     writeln!(out, "\nsaid {what}").unwrap();
     out.flush().unwrap();
+    std::io::stdin().read_exact(&mut [0]).unwrap();
 }
 
 fn failed(error: std::io::Error) -> Failure {
@@ -128,20 +129,33 @@ fn child_lives_until_killed() {
     say("end");
 }
 
-/// Runs the child until it has said `most` things, kills it; whether it came to its end before.
-fn child_killed_after(dir: &Path, most: usize) -> bool {
+/// Runs the child until it has said `most` things and kills it: while it waits, or let go and on its way to the next.
+/// Whether it came to its end before.
+fn child_killed_after(dir: &Path, most: usize, on_its_way: bool) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_lives_until_killed", "--nocapture"])
         .env(DIR, dir)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut go = child.stdin.take().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut said = lines.filter(|line| line.starts_with("said "));
-    let last = said.by_ref().take(most).last();
+    let mut last = said.next().unwrap();
+    for _ in 1..most {
+        if last == "said end" {
+            break;
+        }
+        go.write_all(b".").unwrap();
+        last = said.next().unwrap();
+    }
+    if on_its_way {
+        go.write_all(b".").unwrap();
+    }
     child.kill().unwrap();
     child.wait().unwrap();
-    last.is_some_and(|line| line == "said end") || said.any(|line| line == "said end")
+    last == "said end"
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -152,13 +166,13 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-fn killed_at_every_moment(fail: bool) -> usize {
+fn killed_at_every_moment(fail: bool, on_its_way: bool) -> usize {
     for most in 1..100 {
         let dir = tempfile::tempdir().unwrap();
         if fail {
             std::fs::write(dir.path().join("fail"), "").unwrap();
         }
-        let ended = child_killed_after(dir.path(), most);
+        let ended = child_killed_after(dir.path(), most, on_its_way);
         let status = live(dir.path(), fail);
         if fail {
             assert_eq!(status.state, State::Failed, "killed after {most}: {status:?}");
@@ -177,12 +191,19 @@ fn killed_at_every_moment(fail: bool) -> usize {
     panic!("the job never ended by itself");
 }
 
+/// Two around preparing, a block each, two around publishing, the verdict, the end.
+const SAID: usize = 2 + BLOCKS as usize + 2 + 1 + 1;
+
 #[test]
 fn a_killed_job_is_finished_by_the_next_process() {
-    assert!(killed_at_every_moment(false) >= 10);
+    for on_its_way in [false, true] {
+        assert_eq!(killed_at_every_moment(false, on_its_way), SAID);
+    }
 }
 
 #[test]
 fn a_killed_undo_is_finished_by_the_next_process() {
-    assert!(killed_at_every_moment(true) >= 14);
+    for on_its_way in [false, true] {
+        assert_eq!(killed_at_every_moment(true, on_its_way), SAID + 4);
+    }
 }

@@ -1,3 +1,5 @@
+//! The fold against examples and against the same rules in another shape.
+
 use proptest::prelude::*;
 use serde_json::json;
 
