@@ -49,8 +49,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     let path = Path::new(target);
     let storage = Arc::new(HostFile::create_new(path, Access::Auto)?);
     let sink: Box<dyn Sink> = if path.extension().is_some_and(|e| e == "vhdx") {
-        let create =
-            vhdx::CreateOptions { block_size, ..vhdx::CreateOptions::dynamic(source.size().next_multiple_of(512)) };
+        let create = vhdx::CreateOptions {
+            block_size,
+            ..vhdx::CreateOptions::dynamic(source.size().next_multiple_of(512))
+        };
         Box::new(VhdxSink::create(storage, path, &create)?)
     } else {
         Box::new(RawSink::new(storage, path, source.size())?)

@@ -86,7 +86,7 @@ pub(crate) fn root_by_definition(bytes: &[u8]) -> Digest {
     text.extend(CHUNK_SIZE.to_le_bytes());
     let mut count = 0_u64;
     for (index, chunk) in bytes.chunks(CHUNK_SIZE as usize).enumerate() {
-        if chunk.iter().any(|byte| *byte != 0) {
+        if !crate::buffer::is_zero(chunk) {
             text.extend((index as u64).to_le_bytes());
             text.extend(blake3::hash(chunk).as_bytes());
             count += 1;

@@ -1,6 +1,7 @@
 //! The file system as the package writer sees it: one seam, so that tests can die at any operation and lose what was not
 //! synced.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -35,6 +36,11 @@ pub trait Fs: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the system says, except that nothing is there.
     fn entry(&self, path: &Path) -> io::Result<EntryKind>;
+    /// The names in a directory.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn names(&self, path: &Path) -> io::Result<Vec<OsString>>;
     /// Makes a directory.
     ///
     /// # Errors
@@ -105,6 +111,10 @@ impl Fs for HostFs {
             Ok(_) if fs::read_dir(path)?.next().is_none() => Ok(EntryKind::EmptyDirectory),
             Ok(_) => Ok(EntryKind::Directory),
         }
+    }
+
+    fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

@@ -18,7 +18,9 @@
 //! 6. *Between manifest and rename*: the same; a `.partial` with a manifest is still a `.partial`.
 //! 7. *At the rename*: it is atomic, and everything below was synced before: old name or new name, complete either way.
 //!    Until the parent is synced the old name may come back after power loss; then case 6.
-//! 8. *After the rename*: the journal inside a complete package means nothing and is removed; a left-over is ignored.
+//! 8. *While starting over, abandoning or discarding*: our directory goes last, so what is left is known as ours, and its
+//!    journal, if still there, speaks of disks that are gone or fail to prove themselves: cases 1 and 4.
+//! 9. *After the rename*: the journal inside a complete package means nothing and is removed; a left-over is ignored.
 //!
 //! The rename cannot replace anything but an empty directory (POSIX), so no earlier package is ever overwritten, not even in a
 //! race. Two writers of one target are kept apart by a lock on the `.partial`.
@@ -219,9 +221,26 @@ fn discard_on(fs: &dyn Fs, target: &Path) -> Result<bool, WriterError> {
     }
     refuse_foreign(fs, &partial, entry)?;
     let _lock = lock(fs, &partial)?;
+    clear(fs, &partial).map_err(|error| WriterError::io(error, "remove", &partial))?;
     fs.remove_tree(&partial).map_err(|error| WriterError::io(error, "remove", &partial))?;
     sync_parent(fs, target)?;
     Ok(true)
+}
+
+/// Empties a `.partial`; our directory goes last, so that whatever a crash leaves is still known as ours.
+fn clear(fs: &dyn Fs, partial: &Path) -> io::Result<()> {
+    let (own, others): (Vec<_>, Vec<_>) =
+        fs.names(partial)?.into_iter().partition(|name| name == manifest::DIRECTORY);
+    for name in others {
+        let path = partial.join(name);
+        match fs.entry(&path)? {
+            EntryKind::Absent => {}
+            EntryKind::File => fs.remove_file(&path)?,
+            EntryKind::Directory | EntryKind::EmptyDirectory => fs.remove_tree(&path)?,
+        }
+    }
+    fs.sync_dir(partial)?;
+    own.into_iter().try_for_each(|name| fs.remove_tree(&partial.join(name)))
 }
 
 fn damaged(cause: Cause, doing: &'static str, path: &Path) -> WriterError {
@@ -306,7 +325,7 @@ impl PackageWriter {
         if entry == EntryKind::Absent {
             fs.create_dir(&partial).map_err(|error| failed("create", error))?;
         }
-        let mut held = lock(&*fs, &partial)?;
+        let held = lock(&*fs, &partial)?;
         let mut beginning = Beginning::Fresh;
         let mut journal = None;
         if matches!(entry, EntryKind::Directory) {
@@ -325,9 +344,7 @@ impl PackageWriter {
                 Err(error) => Some(format!("its record of progress cannot be used: {error}")),
             };
             if let Some(reason) = reason {
-                fs.remove_tree(&partial).map_err(|error| failed("remove", error))?;
-                fs.create_dir(&partial).map_err(|error| failed("create", error))?;
-                held = lock(&*fs, &partial)?;
+                clear(&*fs, &partial).map_err(|error| failed("clear", error))?;
                 beginning = Beginning::StartedOver { reason };
             }
         }
@@ -514,7 +531,9 @@ impl PackageWriter {
     /// # Errors
     /// When it cannot be deleted.
     pub fn abandon(self) -> Result<(), WriterError> {
-        self.fs.remove_tree(&self.partial).map_err(|e| WriterError::io(e, "remove", &self.partial))?;
+        let failed = |error| WriterError::io(error, "remove", &self.partial);
+        clear(&*self.fs, &self.partial).map_err(failed)?;
+        self.fs.remove_tree(&self.partial).map_err(failed)?;
         sync_parent(&*self.fs, &self.target)
     }
 
