@@ -3,6 +3,8 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use engine::{
@@ -55,6 +57,15 @@ fn generation_1_boots_from_ide_and_does_what_it_is_told() {
     console.send("ip link set eth0 up; ip link set eth1 up; for i in /sys/class/net/eth*; do echo LINK-$(cat $i/address)-$(cat $i/carrier); done");
     assert_eq!(console.wait("LINK-00:15:5d:00:00:01", SOON), "LINK-00:15:5d:00:00:01-0");
     assert_eq!(console.wait("LINK-00:15:5d:00:00:02", SOON), "LINK-00:15:5d:00:00:02-1");
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nHELLO-FROM-THE-HOST\n").unwrap();
+    });
+    console.send(&format!("ip addr add 10.0.2.15/24 dev eth1; wget -q -O - http://10.0.2.2:{port}/"));
+    console.wait("HELLO-FROM-THE-HOST", SOON);
+    served.join().unwrap();
     guest.set_link("nat", false).unwrap();
     console.send("while [ $(cat /sys/class/net/eth1/carrier) = 1 ]; do usleep 1000; done; echo CUT-OFF");
     console.wait("CUT-OFF", SOON);

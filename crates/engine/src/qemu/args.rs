@@ -40,6 +40,9 @@ pub(super) fn nic_socket(index: usize) -> String {
     format!("nic{index}.sock")
 }
 
+/// What QEMU gives up once it has started: it may start nothing and gain nothing.
+pub(super) const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
 /// Longest file name of a socket made here, in bytes.
 pub(super) const LONGEST_SOCKET_NAME: usize = "serial0.sock".len();
 
@@ -74,7 +77,7 @@ pub(super) struct FilePlan {
 }
 
 /// Doubles commas, for the options that have no JSON form.
-fn comma(text: &str) -> String {
+pub(super) fn comma(text: &str) -> String {
     text.replace(',', ",,")
 }
 
@@ -128,7 +131,7 @@ fn base(args: &mut Args, plan: &Plan<'_>) {
     args.flag("-no-user-config");
     args.flag("-S");
     if plan.sandbox {
-        args.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+        args.pair("-sandbox", SANDBOX);
     }
     args.pair("-pidfile", text(&spec.runtime_dir.join(PID_FILE)));
     args.pair("-qmp", format!("unix:{},server=on,wait=off", socket(QMP_SOCKET)));
@@ -439,4 +442,162 @@ pub(super) fn paths(spec: &GuestSpec) -> Vec<PathBuf> {
     all.extend(spec.drives.iter().filter_map(|d| d.media.clone()));
     all.extend(spec.tpm.iter().map(|t| t.state_dir.clone()));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::spec::{LayerSpec, Mac, TpmSpec};
+
+    /// One option a line, for people to read.
+    fn shown(args: &[String]) -> String {
+        let mut out = String::new();
+        for (i, arg) in args.iter().enumerate() {
+            let option = arg.starts_with('-');
+            let lead = if option && i > 0 {
+                "\n"
+            } else if i > 0 {
+                " "
+            } else {
+                ""
+            };
+            write!(out, "{lead}{arg}").unwrap();
+        }
+        out.push('\n');
+        out
+    }
+
+    fn layer(path: &str, format: ImageFormat) -> LayerSpec {
+        LayerSpec { path: path.into(), format, read_only: false }
+    }
+
+    fn disk(id: &str, bus: DiskBus, slot: u32, layers: Vec<LayerSpec>) -> DiskSpec {
+        DiskSpec {
+            id: id.into(),
+            layers,
+            bus,
+            slot,
+            logical_sector: 512,
+            physical_sector: 4096,
+            read_only: false,
+            serial: Some(format!("{id}, serial")),
+            boot_index: Some(slot),
+        }
+    }
+
+    fn nic(id: &str, model: NicModel, backend: NicBackend) -> NicSpec {
+        NicSpec { id: id.into(), model, mac: Mac([0, 0x15, 0x5d, 1, 2, 3]), backend, boot_index: None }
+    }
+
+    fn generation_1() -> GuestSpec {
+        let mut s = GuestSpec::new(Uuid::nil(), "web, old", "/run/slipway/web", Chipset::Pc);
+        s.memory_mib = 2048;
+        s.cpus = 2;
+        s.vnc = true;
+        s.serial_ports = 2;
+        s.clock = Clock::Local;
+        s.disks.push(disk("system", DiskBus::Ide, 0, vec![layer("/d/a,b.raw", ImageFormat::Raw)]));
+        s.disks.push(disk("old", DiskBus::Ide, 1, vec![layer("/d/old.vhd", ImageFormat::Vpc)]));
+        s.disks.push(disk(
+            "data",
+            DiskBus::VirtioScsi,
+            3,
+            vec![layer("/d/top.qcow2", ImageFormat::Qcow2), layer("/d/base.vhdx", ImageFormat::Vhdx)],
+        ));
+        s.drives.push(DvdSpec {
+            id: "dvd".into(),
+            bus: DiskBus::Ide,
+            slot: 2,
+            media: Some("/iso/x.iso".into()),
+            boot_index: Some(9),
+        });
+        s.nics.push(nic("lan", NicModel::E1000, NicBackend::User));
+        s.nics.push(nic("cut", NicModel::Rtl8139, NicBackend::None));
+        s.nics.push(nic("priv", NicModel::VirtioNet, NicBackend::Private { socket_dir: "/run/sw".into() }));
+        s
+    }
+
+    fn generation_2() -> GuestSpec {
+        let mut s = GuestSpec::new(Uuid::nil(), "db", "/run/slipway/db", Chipset::Q35);
+        s.memory_mib = 4096;
+        s.balloon = true;
+        s.firmware = Firmware::Uefi { secure_boot: true, vars: "/m/db/vars.fd".into() };
+        s.tpm = Some(TpmSpec { state_dir: "/m/db/tpm".into() });
+        s.disks.push(disk("c", DiskBus::Ahci, 0, vec![layer("/d/c.raw", ImageFormat::Raw)]));
+        s.disks.push(disk("h", DiskBus::Ahci, 7, vec![layer("/d/h.raw", ImageFormat::Raw)]));
+        let mut four_k = disk("n", DiskBus::Nvme, 1, vec![layer("/d/n.qcow2", ImageFormat::Qcow2)]);
+        four_k.logical_sector = 4096;
+        four_k.serial = None;
+        four_k.read_only = true;
+        s.disks.push(four_k);
+        s.disks.push(disk("v", DiskBus::VirtioBlk, 2, vec![layer("/d/v.raw", ImageFormat::Raw)]));
+        let mut wired = nic("lan", NicModel::E1000e, NicBackend::User);
+        wired.boot_index = Some(20);
+        s.nics.push(wired);
+        s
+    }
+
+    fn plan_of<'a>(spec: &'a GuestSpec, machine: &'a str, files: &'a [Vec<FilePlan>]) -> Plan<'a> {
+        let uefi = matches!(spec.firmware, Firmware::Uefi { .. });
+        Plan {
+            spec,
+            machine,
+            cpu: "max",
+            accel: if uefi { Accel::Kvm } else { Accel::Tcg },
+            firmware_code: uefi.then_some(Path::new("/usr/share/OVMF/OVMF_CODE_4M.ms.fd")),
+            sockets: &spec.runtime_dir,
+            files,
+            taps: &[],
+            sandbox: true,
+        }
+    }
+
+    fn check(name: &str, golden: &str, got: &str) {
+        if got != golden {
+            let path = std::env::temp_dir().join(format!("{name}.txt"));
+            std::fs::write(&path, got).unwrap();
+            panic!(
+                "the command line changed; if it should, copy {} to src/qemu/golden/:\n{got}",
+                path.display()
+            );
+        }
+    }
+
+    #[test]
+    fn the_command_line_of_generation_1() {
+        let spec = generation_1();
+        spec.validate().unwrap();
+        let fixed = FilePlan { direct: false, raw_size: Some(1 << 30) };
+        let files = [vec![FilePlan::default()], vec![fixed], vec![FilePlan::default(); 2]];
+        let args = arguments(&plan_of(&spec, "pc-i440fx-10.0", &files));
+        check("generation-1", include_str!("golden/generation-1.txt"), &shown(&args));
+    }
+
+    #[test]
+    fn the_command_line_of_generation_2() {
+        let spec = generation_2();
+        spec.validate().unwrap();
+        let direct = vec![FilePlan { direct: true, raw_size: None }];
+        let files = vec![direct; 4];
+        let args = arguments(&plan_of(&spec, "pc-q35-10.0", &files));
+        check("generation-2", include_str!("golden/generation-2.txt"), &shown(&args));
+    }
+
+    #[test]
+    fn another_device_moves_none_that_is_there() {
+        let spec = generation_1();
+        let before = arguments(&plan_of(&spec, "pc-i440fx-10.0", &[]));
+        let mut more = generation_1();
+        more.disks.insert(0, disk("new", DiskBus::VirtioBlk, 5, vec![layer("/d/new.raw", ImageFormat::Raw)]));
+        more.disks[0].boot_index = None;
+        more.nics.push(nic("new", NicModel::E1000e, NicBackend::User));
+        let after = arguments(&plan_of(&more, "pc-i440fx-10.0", &[]));
+        for device in before.iter().filter(|a| a.starts_with("{\"driver\"")) {
+            assert!(after.contains(device), "{device}");
+        }
+    }
 }

@@ -48,6 +48,7 @@ pub(super) struct Inner {
     spec: GuestSpec,
     resolved: Resolved,
     sockets: PathBuf,
+    short_dir: PathBuf,
     process: Process,
     status: Mutex<Status>,
     changed: Condvar,
@@ -89,6 +90,7 @@ pub(super) struct Parts {
     pub(super) spec: GuestSpec,
     pub(super) resolved: Resolved,
     pub(super) sockets: PathBuf,
+    pub(super) short_dir: PathBuf,
     pub(super) process: Process,
     /// Its exit status, where it is our own child.
     pub(super) exit: Option<Receiver<ExitStatus>>,
@@ -99,7 +101,7 @@ pub(super) struct Parts {
 impl QemuGuest {
     /// Takes charge of a guest that has just been told to go, or that was found running.
     pub(super) fn supervise(parts: Parts, listener: Sender<GuestEvent>) -> std::io::Result<QemuGuest> {
-        let Parts { spec, resolved, sockets, process, exit, client, events } = parts;
+        let Parts { spec, resolved, sockets, short_dir, process, exit, client, events } = parts;
         let run = client.status(ORDER_LIMIT).map_or(RunState::Running, |word| run_state(&word));
         let mut status = Status { run, ending: None, panicked: false, events: Some(listener) };
         status.tell(GuestEvent::Started);
@@ -107,6 +109,7 @@ impl QemuGuest {
             spec,
             resolved,
             sockets,
+            short_dir,
             process,
             status: Mutex::new(status),
             changed: Condvar::new(),
@@ -231,7 +234,7 @@ impl Inner {
     fn end(&self, exit: Option<&Receiver<ExitStatus>>) {
         let code = exit.and_then(|e| e.recv_timeout(Duration::from_secs(1)).ok());
         let dir = &self.spec.runtime_dir;
-        switch::leave(&self.spec);
+        switch::leave(&self.spec, &self.process, &self.short_dir);
         let last = {
             let status = lock(&self.status);
             match status.ending {

@@ -27,7 +27,7 @@ use super::process::{self, InheritedFd, Process};
 use super::runtime::{self, ProcessName, Record};
 use super::tpm::{self, Tpm};
 use super::vpc::{self, Vpc};
-use super::{QemuConfig, bridge, layout};
+use super::{QemuConfig, bridge, layout, switch};
 use crate::error::{StartError, StartErrorKind};
 use crate::host::{FirmwareFound, KvmVerdict};
 use crate::qmp::{Client, Event, QmpError};
@@ -96,10 +96,12 @@ pub(super) fn launch(
     record.process = Some(ProcessName { pid: process.pid(), start_time: process.start_time() });
     let ready = (record.write(&spec.runtime_dir))
         .map_err(|e| io_error(&spec.runtime_dir, "cannot be written to", e))
+        .and_then(|()| switch::join(spec, &process, &sockets, config, &qemu.program.path))
         .and_then(|()| finish(spec, &client));
     if let Err(error) = ready {
         process.kill(Signal::KILL);
         process.ended(Duration::from_secs(5));
+        switch::leave(spec, &process, &config.short_dir);
         Record::remove(&spec.runtime_dir);
         runtime::forget_socket_dir(&spec.runtime_dir, &sockets);
         return Err(error);
@@ -325,12 +327,8 @@ fn start_qemu(plan: &Plan<'_>, config: &QemuConfig, qemu: &Qemu) -> Result<Start
         .mode(0o600)
         .open(&log_path)
         .map_err(|e| io_error(&log_path, "cannot be written", e))?;
-    let setsid = process::find_program("setsid").ok_or_else(|| {
-        fail(StartErrorKind::NotInstalled, "setsid is not installed").with_hint("sudo apt install util-linux")
-    })?;
-    let mut words = config.launcher.iter().map(PathBuf::from).chain([setsid, qemu.program.path.clone()]);
-    let mut command = Command::new(words.next().unwrap_or_default());
-    command.args(words).args(args::arguments(plan)).current_dir("/");
+    let mut command = detached(config, &qemu.program.path)?;
+    command.args(args::arguments(plan));
     let out = log.try_clone().map_err(|e| io_error(&log_path, "cannot be shared", e))?;
     command.stdin(Stdio::null()).stdout(out).stderr(log);
     tracing::debug!(guest = %spec.id, ?command, "starting QEMU");
@@ -370,6 +368,17 @@ fn start_qemu(plan: &Plan<'_>, config: &QemuConfig, qemu: &Qemu) -> Result<Start
             }
         }
     }
+}
+
+/// A QEMU in a session of its own; its arguments are still to come.
+pub(super) fn detached(config: &QemuConfig, qemu: &Path) -> Result<Command, StartError> {
+    let setsid = process::find_program("setsid").ok_or_else(|| {
+        fail(StartErrorKind::NotInstalled, "setsid is not installed").with_hint("sudo apt install util-linux")
+    })?;
+    let mut words = config.launcher.iter().map(PathBuf::from).chain([setsid, qemu.to_owned()]);
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).current_dir("/");
+    Ok(command)
 }
 
 fn timed_out(config: &QemuConfig, log: &Path) -> StartError {

@@ -20,11 +20,11 @@ mod keymap;
 mod kvm;
 mod launch;
 mod layout;
-mod process;
+pub(crate) mod process;
 mod runtime;
 mod switch;
 mod tpm;
-mod vpc;
+pub(crate) mod vpc;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -120,6 +120,7 @@ impl Engine for QemuEngine {
             spec: spec.clone(),
             resolved: launched.resolved,
             sockets: launched.sockets,
+            short_dir: self.config.short_dir.clone(),
             process: launched.process,
             exit: Some(launched.exit),
             client: launched.client,
@@ -177,6 +178,13 @@ impl Engine for QemuEngine {
         if uuid.get("UUID").and_then(serde_json::Value::as_str) != Some(&record.spec.id.to_string()) {
             return Err(fail(AttachErrorKind::WrongGuest, format!("{at}: process {pid} runs another guest")));
         }
+        // A switch whose hub died lost its ports; a guest is no worse off for it than before.
+        let rejoined = self.qemu().and_then(|qemu| {
+            switch::join(&record.spec, &process, &sockets, &self.config, &qemu.program.path)
+        });
+        if let Err(error) = rejoined {
+            tracing::warn!(guest = %record.spec.id, %error, "private switch");
+        }
         if client.status(ATTACH_LIMIT).map_err(failed)? == "prelaunch" {
             launch::finish(&record.spec, &client).map_err(|e| {
                 fail(AttachErrorKind::Failed, format!("{at}: the guest's start could not be completed"))
@@ -187,6 +195,7 @@ impl Engine for QemuEngine {
             spec: record.spec,
             resolved: record.resolved,
             sockets,
+            short_dir: self.config.short_dir.clone(),
             process,
             exit: None,
             client,

@@ -48,7 +48,7 @@ pub(super) fn spawn(command: &mut Command, inherit: &[&InheritedFd]) -> io::Resu
 }
 
 /// Runs a short helper program to its end; its output, with standard error after standard output.
-pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<(ExitStatus, String)> {
+pub(crate) fn run(command: &mut Command, limit: Duration) -> io::Result<(ExitStatus, String)> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = spawn(command, &[])?;
     let process = Process::open(child.id())?;
@@ -72,7 +72,7 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<(ExitSta
 
 /// A process, held.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pid: u32,
     start_time: u64,
     handle: OwnedFd,
@@ -80,7 +80,7 @@ pub(super) struct Process {
 
 impl Process {
     /// The process that has this id now; `None` when none has.
-    pub(super) fn open(pid: u32) -> io::Result<Option<Process>> {
+    pub(crate) fn open(pid: u32) -> io::Result<Option<Process>> {
         let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
         let handle = match pidfd_open(id, PidfdFlags::empty()) {
             Ok(handle) => handle,
@@ -107,7 +107,7 @@ impl Process {
     }
 
     /// Waits for its end, at most `limit`. Whether it has ended.
-    pub(super) fn ended(&self, limit: Duration) -> bool {
+    pub(crate) fn ended(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -126,7 +126,7 @@ impl Process {
     }
 
     /// Sends a signal; one that has ended does not mind.
-    pub(super) fn kill(&self, signal: Signal) {
+    pub(crate) fn kill(&self, signal: Signal) {
         if let Err(error) = pidfd_send_signal(&self.handle, signal)
             && error != Errno::SRCH
         {
@@ -168,7 +168,7 @@ pub(super) fn last_lines(path: &Path, lines: usize) -> String {
 }
 
 /// A program among the places where Debian puts them. The environment is not ours to read.
-pub(super) fn find_program(name: &str) -> Option<std::path::PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<std::path::PathBuf> {
     ["/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"]
         .iter()
         .map(|dir| Path::new(dir).join(name))

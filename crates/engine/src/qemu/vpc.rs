@@ -20,7 +20,7 @@ const MAX_GEOMETRY: u64 = 65535 * 16 * 255;
 
 /// How to give a VHD to QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Vpc {
+pub(crate) enum Vpc {
     /// As so many raw bytes.
     Raw(u64),
     /// As `vpc`.
@@ -30,7 +30,7 @@ pub(super) enum Vpc {
 }
 
 /// Looks at the footer of a VHD.
-pub(super) fn look(path: &Path) -> io::Result<Vpc> {
+pub(crate) fn look(path: &Path) -> io::Result<Vpc> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let mut footer = [0u8; FOOTER];
