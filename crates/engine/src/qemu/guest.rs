@@ -41,7 +41,7 @@ const KEY_HOLD_MS: u64 = 20;
 /// Between chords: longer than the hold, so that the keyboard's queue of 16 bytes never overflows.
 const KEY_PAUSE: Duration = Duration::from_millis(30);
 /// How long a process may outlive its control connection before we look for a new one.
-const LINGER: Duration = Duration::from_secs(3);
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What handle and supervisor share.
 pub(super) struct Inner {
@@ -234,7 +234,7 @@ impl Inner {
     fn end(&self, exit: Option<&Receiver<ExitStatus>>) {
         let code = exit.and_then(|e| e.recv_timeout(Duration::from_secs(1)).ok());
         let dir = &self.spec.runtime_dir;
-        switch::leave(&self.spec, &self.process, &self.short_dir);
+        switch::leave(&self.spec, Some(&self.process), &self.short_dir);
         let last = {
             let status = lock(&self.status);
             match status.ending {
@@ -382,10 +382,10 @@ impl Guest for QemuGuest {
         if self.state() == RunState::Stopped {
             return Ok(());
         }
-        // The reply is lost as often as not: QEMU is busy ending.
+        // The reply is lost as often as not, because QEMU is busy ending; but one that takes no order is killed.
         let asked = inner.execute("quit", Value::Null, QUIT_LIMIT);
-        let dying = matches!(&asked, Ok(_) | Err(_)) && inner.process.ended(QUIT_LIMIT);
-        if !dying {
+        let deaf = asked.is_err_and(|e| e.kind() == GuestErrorKind::TimedOut);
+        if deaf || !inner.process.ended(QUIT_LIMIT) {
             inner.killed.store(true, Ordering::Release);
             inner.process.kill(Signal::KILL);
             if !inner.process.ended(QUIT_LIMIT) {
@@ -396,7 +396,7 @@ impl Guest for QemuGuest {
             }
         }
         inner.killed.store(true, Ordering::Release);
-        inner.wait_until(LINGER, |s| s == RunState::Stopped);
+        inner.wait_until(QUIT_LIMIT, |s| s == RunState::Stopped);
         Ok(())
     }
 
@@ -548,5 +548,59 @@ impl Guest for QemuGuest {
 
     fn vnc_socket(&self) -> Option<PathBuf> {
         self.inner.spec.vnc.then(|| self.inner.sockets.join(args::VNC_SOCKET))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::guest::Engine;
+    use crate::spec::{Accel, Chipset};
+    use crate::{QemuConfig, QemuEngine};
+
+    #[test]
+    fn a_lost_control_connection_is_made_anew() {
+        if process::find_program("qemu-system-x86_64").is_none() {
+            println!("skipped: no qemu-system-x86_64");
+            return;
+        }
+        let tmp = tempfile::tempdir().unwrap();
+        let engine = QemuEngine::new(QemuConfig::default());
+        let mut spec = GuestSpec::new(uuid::Uuid::new_v4(), "m", tmp.path().join("run"), Chipset::Pc);
+        spec.accel = Accel::Tcg;
+        spec.memory_mib = 32;
+        drop(engine.start(&spec, mpsc::channel().0).unwrap());
+
+        let record = Record::read(&spec.runtime_dir).unwrap().unwrap();
+        let name = record.process.unwrap();
+        let process = Process::open_exact(name.pid, name.start_time).unwrap().unwrap();
+        let (client, events) = Client::connect(&spec.runtime_dir.join(args::QMP_SOCKET)).unwrap();
+        let parts = Parts {
+            spec: spec.clone(),
+            resolved: record.resolved,
+            sockets: spec.runtime_dir.clone(),
+            short_dir: tmp.path().join("s"),
+            process,
+            exit: None,
+            client,
+            events,
+        };
+        let (sender, told) = mpsc::channel();
+        let guest = QemuGuest::supervise(parts, sender).unwrap();
+        lock(&guest.inner.client).close();
+        assert_eq!(guest.reset().unwrap_err().kind(), GuestErrorKind::Gone);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while guest.pause().is_err() {
+            assert!(Instant::now() < deadline, "no new connection");
+            std::thread::yield_now();
+        }
+        guest.power_off().unwrap();
+        let told: Vec<_> = told.iter().collect();
+        assert_eq!(
+            told,
+            [GuestEvent::Started, GuestEvent::Paused, GuestEvent::Stopped { by: StoppedBy::Host }]
+        );
     }
 }

@@ -35,6 +35,7 @@ use crate::spec::{Accel, Firmware, GuestSpec, ImageFormat, NicBackend, Resolved}
 
 /// Longest any single order may take while a guest comes up.
 const ORDER_LIMIT: Duration = Duration::from_secs(20);
+const START_LOCK: &str = "start.lock";
 /// Lines of QEMU's log that go into an error.
 const LAST_WORDS: usize = 5;
 
@@ -74,6 +75,9 @@ pub(super) fn launch(
     let firmware = choose_firmware(spec, &install::firmware(&config.firmware_dirs))?;
     let files = look_at_files(spec, resolved.accel)?;
     runtime::private_dir(&spec.runtime_dir).map_err(|e| io_error(&spec.runtime_dir, "cannot be made", e))?;
+    // Two starts in one place would take each other's sockets; the second waits here and is then refused.
+    let _one_at_a_time = runtime::lock(&spec.runtime_dir.join(START_LOCK))
+        .map_err(|e| io_error(&spec.runtime_dir, "cannot be locked", e))?;
     let sockets = runtime::socket_dir(&spec.runtime_dir, &config.short_dir)
         .map_err(|e| io_error(&spec.runtime_dir, "has no short name for its sockets", e))?;
     refuse_second(spec, &sockets)?;
@@ -101,7 +105,7 @@ pub(super) fn launch(
     if let Err(error) = ready {
         process.kill(Signal::KILL);
         process.ended(Duration::from_secs(5));
-        switch::leave(spec, &process, &config.short_dir);
+        switch::leave(spec, Some(&process), &config.short_dir);
         Record::remove(&spec.runtime_dir);
         runtime::forget_socket_dir(&spec.runtime_dir, &sockets);
         return Err(error);
@@ -473,6 +477,9 @@ pub(super) fn insert(device: &str, media: &Path, force: bool) -> serde_json::Val
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::QemuEngine;
+    use crate::guest::{Engine, RunState};
+    use crate::spec::Chipset;
 
     #[test]
     fn last_words_become_kinds() {
@@ -503,5 +510,34 @@ mod tests {
             assert_eq!(error.kind(), kind, "{words}");
             assert!(!error.to_string().contains("qemu-system"), "{error}");
         }
+    }
+    #[test]
+    fn a_start_that_was_cut_off_is_completed_by_the_next_daemon() {
+        let Ok(qemu) = Qemu::find(None) else {
+            println!("skipped: no qemu-system-x86_64");
+            return;
+        };
+        let tmp = tempfile::tempdir().unwrap();
+        let config = QemuConfig { short_dir: tmp.path().join("s"), ..QemuConfig::default() };
+        let mut spec = GuestSpec::new(uuid::Uuid::new_v4(), "m", tmp.path().join("run"), Chipset::Pc);
+        spec.accel = Accel::Tcg;
+        spec.memory_mib = 32;
+        let verdict = || KvmVerdict { usable: false, reason: String::new(), fix: None };
+        let resolved = resolve(&spec, &qemu, &verdict).unwrap();
+        runtime::private_dir(&spec.runtime_dir).unwrap();
+        let record = Record { version: 1, spec: spec.clone(), resolved: resolved.clone(), process: None };
+        record.write(&spec.runtime_dir).unwrap();
+        let sockets = spec.runtime_dir.clone();
+        let started = start_processes(&spec, &config, &qemu, &resolved, None, &[], &sockets).unwrap();
+        assert_eq!(started.2.status(ORDER_LIMIT).unwrap(), "prelaunch");
+        let pid = started.0.pid();
+        drop(started); // our death: no process in the record, processors standing
+
+        let engine = QemuEngine::new(config);
+        let (sender, _events) = std::sync::mpsc::channel();
+        let guest = engine.attach(&spec.runtime_dir, sender).unwrap().unwrap();
+        assert_eq!(guest.pid(), Some(pid));
+        assert_eq!(guest.state(), RunState::Running);
+        guest.power_off().unwrap();
     }
 }

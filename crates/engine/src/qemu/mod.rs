@@ -159,6 +159,7 @@ impl Engine for QemuEngine {
             None => launch::listener(&socket),
         };
         let Some(process) = named else {
+            switch::leave(&record.spec, None, &self.config.short_dir);
             Record::remove(runtime_dir);
             runtime::forget_socket_dir(runtime_dir, &sockets);
             return Ok(None);

@@ -98,6 +98,13 @@ pub(super) fn private_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Holds a lock file until the result is dropped or its process ends.
+pub(super) fn lock(path: &Path) -> io::Result<fs::File> {
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
 /// Our directory for short names.
 pub(super) fn default_short_dir() -> PathBuf {
     let uid = rustix::process::geteuid().as_raw();

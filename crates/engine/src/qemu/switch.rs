@@ -63,7 +63,7 @@ pub(super) fn join(
     for (nic, dir) in ports(spec) {
         let io_failed = |what: &str, e: io::Error| failed(dir, what).with_source(e);
         runtime::private_dir(dir).map_err(|e| io_failed("cannot be made", e))?;
-        let _lock = lock(dir).map_err(|e| io_failed("cannot be locked", e))?;
+        let _lock = runtime::lock(&dir.join(LOCK)).map_err(|e| io_failed("cannot be locked", e))?;
         let hub = hub(dir, config, qemu)?;
         sweep(dir, &hub);
         let name = port_name(spec, nic);
@@ -88,32 +88,26 @@ pub(super) fn join(
     Ok(())
 }
 
-/// Takes a guest that has ended off its switches. Best effort: the next guest that joins sweeps up.
-pub(super) fn leave(spec: &GuestSpec, guest: &Process, short_dir: &Path) {
+/// Takes a guest that has ended off its switches; `None` where its process is not known any more.
+/// Best effort: the next guest that joins sweeps up.
+pub(super) fn leave(spec: &GuestSpec, guest: Option<&Process>, short_dir: &Path) {
     for (nic, dir) in ports(spec) {
-        let Ok(_lock) = lock(dir) else { continue };
-        let name = port_name(spec, nic);
-        let mine = ProcessName { pid: guest.pid(), start_time: guest.start_time() };
-        if held_by(&dir.join(&name)) != Some(mine) {
-            continue;
-        }
-        let _ = fs::remove_file(dir.join(&name));
+        let Ok(_lock) = runtime::lock(&dir.join(LOCK)) else { continue };
         let Ok(sockets) = runtime::socket_dir(dir, short_dir) else { continue };
         let Ok((hub, _events)) = Client::connect(&sockets.join(SOCKET)) else { continue };
+        let name = port_name(spec, nic);
+        let mine = guest.map(|g| ProcessName { pid: g.pid(), start_time: g.start_time() });
+        if mine.is_some() && held_by(&dir.join(&name)) == mine {
+            let _ = fs::remove_file(dir.join(&name));
+            unplug(&hub, &name);
+        }
         sweep(dir, &hub);
-        unplug(&hub, &name);
         if port_files(dir).is_empty() {
             let _ = hub.execute("quit", Value::Null, LIMIT);
             let _ = fs::remove_file(dir.join(SOCKET));
             runtime::forget_socket_dir(dir, &sockets);
         }
     }
-}
-
-fn lock(dir: &Path) -> io::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
-    file.lock()?;
-    Ok(file)
 }
 
 fn hub_end(port: &str) -> String {
@@ -292,14 +286,20 @@ mod tests {
         join(&a.spec, &a.process, &a.spec.runtime_dir, &config, &qemu).unwrap();
         drop(c);
         let hub = launch::listener(&one.join(SOCKET)).unwrap();
-        leave(&b.spec, &b.process, &config.short_dir);
+        leave(&b.spec, Some(&b.process), &config.short_dir);
         assert_eq!(port_files(&one).len(), 1);
         assert_eq!(streams[1].read(&mut [0; 1]).unwrap(), 0, "unplugged");
         // A stale handle of a guest that was started again does not unplug the new one.
-        leave(&a.spec, &b.process, &config.short_dir);
+        leave(&a.spec, Some(&b.process), &config.short_dir);
         assert_eq!(port_files(&one).len(), 1);
-        leave(&a.spec, &a.process, &config.short_dir);
+        leave(&a.spec, Some(&a.process), &config.short_dir);
         assert!(hub.ended(SOON));
-        leave(&stranger.spec, &stranger.process, &config.short_dir);
+
+        // A guest of which only the record is left.
+        let hub = launch::listener(&two.join(SOCKET)).unwrap();
+        let spec = stranger.spec.clone();
+        drop(stranger);
+        leave(&spec, None, &config.short_dir);
+        assert!(hub.ended(SOON));
     }
 }
