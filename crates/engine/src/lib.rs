@@ -19,6 +19,7 @@
 pub mod error;
 pub mod guest;
 pub mod host;
+pub mod image;
 pub mod keys;
 pub mod qemu;
 mod qmp;

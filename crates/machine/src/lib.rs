@@ -1,3 +1,42 @@
 //! The domain: machines, disks, switches, planned machines, import and export.
+//!
+//! ```text
+//!  package ─ import::plan ─▶ planned machine ─ report, edit ─▶ import::realize (job) ─▶ machine, off
+//!                                                                                        │ start … stop
+//!  package ◀─ export (job) ─────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! [`Host`] is the one door. [`settings`] says what a machine is made of, [`config`] carries it to and from Hyper-V's
+//! configuration tree, [`hardware`] gives it to the engine, [`power`] is the policy of its states and [`lifecycle`] the
+//! machinery. Refusals are [`Error`]s with a closed set of [`Reason`]s; what does not fit is a [`finding::Finding`].
+//!
+//! This crate blocks: callers bring the threads. It names no protocol (CIM, HTTP, QMP), starts no process and reads no
+//! environment.
 
 #![forbid(unsafe_code)]
+
+pub mod blob;
+pub mod config;
+pub mod console;
+pub mod define;
+pub mod disk;
+mod error;
+pub mod events;
+pub mod export;
+pub mod finding;
+pub mod hardware;
+pub mod host;
+pub mod import;
+mod inuse;
+mod jobs;
+pub mod lifecycle;
+pub mod network;
+pub mod planned;
+pub mod power;
+pub mod record;
+pub mod report;
+pub mod settings;
+pub mod switch;
+
+pub use error::{Error, Reason, Result, chain};
+pub use host::{Host, HostOptions, MachineView};

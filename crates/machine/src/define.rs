@@ -1,0 +1,672 @@
+//! Machines made here: define, change, rename, delete.
+//!
+//! Disks of a new machine are created empty or are files that the user has already, used in place. A file in place is
+//! never deleted by Slipway and never shared: it is refused when another machine or another process has it open.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use store::{Condition, Operation};
+use uuid::Uuid;
+
+use crate::config::device_ids;
+use crate::disk::{DiskFormat, DiskRecord, Layer};
+use crate::error::{Error, Reason, Result};
+use crate::host::{Host, MachineView, machine_key};
+use crate::lifecycle::admit;
+use crate::power::Request;
+use crate::record::{self, DISKS, MachineRecord};
+use crate::settings::{
+    Adapter, Automatic, BootDevice, Controller, ControllerKind, Drive, Generation, Hardware, Mac, Media,
+    Settings,
+};
+
+/// Largest disk in bytes: VHDX's own limit.
+pub const MAX_DISK: u64 = 64 << 40;
+
+/// A machine to make.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DefineRequest {
+    /// Its name.
+    pub name: String,
+    /// Its generation.
+    pub generation: Generation,
+    /// Its id; `None` makes one.
+    #[serde(default)]
+    pub id: Option<Uuid>,
+    /// Virtual processors.
+    #[serde(default)]
+    pub processors: Option<u32>,
+    /// Memory in MiB.
+    #[serde(default)]
+    pub memory_mib: Option<u64>,
+    /// Secure Boot; `None` is on for generation 2.
+    #[serde(default)]
+    pub secure_boot: Option<bool>,
+    /// A virtual TPM.
+    #[serde(default)]
+    pub tpm: bool,
+    /// Disks in slot order.
+    #[serde(default)]
+    pub disks: Vec<NewDisk>,
+    /// A DVD drive with this image (`Some(None)`: empty).
+    #[serde(default)]
+    pub dvd: Option<Option<PathBuf>>,
+    /// One adapter for each switch named here; an empty string is an adapter that is not plugged in.
+    #[serde(default)]
+    pub adapters: Vec<String>,
+    /// Virtual hardware.
+    #[serde(default)]
+    pub hardware: Hardware,
+}
+
+/// A disk of a machine that is made here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum NewDisk {
+    /// An empty one.
+    Empty {
+        /// Size in bytes, a multiple of 512.
+        size: u64,
+        /// Logical sector size in bytes; 0 is 512.
+        #[serde(default)]
+        sector: u32,
+    },
+    /// A file that exists, used in place.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its format; `None` looks.
+        #[serde(default)]
+        format: Option<DiskFormat>,
+    },
+}
+
+/// A change of a machine; absent fields stay.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineEdit {
+    /// Another name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Other notes.
+    #[serde(default)]
+    pub notes: Option<String>,
+    /// Virtual processors.
+    #[serde(default)]
+    pub processors: Option<u32>,
+    /// Memory in MiB.
+    #[serde(default)]
+    pub memory_mib: Option<u64>,
+    /// Secure Boot.
+    #[serde(default)]
+    pub secure_boot: Option<bool>,
+    /// A virtual TPM.
+    #[serde(default)]
+    pub tpm: Option<bool>,
+    /// Boot order.
+    #[serde(default)]
+    pub boot_order: Option<Vec<BootDevice>>,
+    /// Automatic actions.
+    #[serde(default)]
+    pub automatic: Option<Automatic>,
+    /// Virtual hardware.
+    #[serde(default)]
+    pub hardware: Option<Hardware>,
+    /// Changes of adapters.
+    #[serde(default)]
+    pub adapters: Vec<AdapterEdit>,
+    /// Disks to add.
+    #[serde(default)]
+    pub add_disks: Vec<NewDisk>,
+    /// Disks to detach, by id; owned files are deleted.
+    #[serde(default)]
+    pub remove_disks: Vec<Uuid>,
+    /// Adds a DVD drive when there is none, and puts this image in (`Some(None)` ejects). Works on a running guest too.
+    #[serde(default)]
+    pub dvd: Option<Option<PathBuf>>,
+}
+
+/// A change of one adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterEdit {
+    /// Its number from 0 in the settings' order; one beyond the last adds an adapter.
+    pub index: usize,
+    /// Plug it into this switch (`Some(None)` unplugs).
+    #[serde(default)]
+    pub switch: Option<Option<String>>,
+    /// Access VLAN (`Some(None)`: none).
+    #[serde(default)]
+    pub vlan: Option<Option<u16>>,
+    /// A fixed address (`Some(None)`: derived again).
+    #[serde(default)]
+    pub mac: Option<Option<Mac>>,
+    /// Remove it.
+    #[serde(default)]
+    pub remove: bool,
+}
+
+impl Host {
+    /// Makes a machine; it is off.
+    ///
+    /// If we die on the way, files without a record may be left in the machine's own directory, never a record without its
+    /// files: the record is committed last.
+    ///
+    /// # Errors
+    /// An argument breaks a rule, the id exists, a disk file is missing or in use, no room.
+    pub fn define(&self, request: &DefineRequest) -> Result<MachineView> {
+        let id = request.id.unwrap_or_else(Uuid::new_v4);
+        let mut settings = Settings::new(request.name.clone(), request.generation);
+        settings.processors.count = request.processors.unwrap_or(1);
+        settings.memory.startup_mib = request.memory_mib.unwrap_or(1024);
+        if let Some(on) = request.secure_boot {
+            settings.firmware.secure_boot = on;
+        }
+        settings.tpm = request.tpm;
+        settings.hardware = request.hardware;
+        for name in &request.adapters {
+            let switch = if name.is_empty() { None } else { Some(self.switch(name)?.name) };
+            settings.adapters.push(new_adapter(switch));
+        }
+        check(&settings)?;
+        if record::get::<MachineRecord>(&*self.store, &machine_key(id))?.is_some() {
+            return Err(Error::new(
+                Reason::AlreadyExists,
+                format!("a machine with the id {id} exists already"),
+            ));
+        }
+        let home = self.home(id);
+        fs::create_dir_all(&home).map_err(|e| Error::io("create directory", &home, e))?;
+        let made = self.make_disks(id, &home, &settings.name, &request.disks, 0);
+        let disks = made.inspect_err(|_| {
+            let _ = fs::remove_dir_all(&home);
+        })?;
+        for disk in &disks {
+            plug(&mut settings, Media::Disk { disk: disk.id })?;
+        }
+        if let Some(image) = &request.dvd {
+            plug(&mut settings, Media::Dvd { image: image.clone() })?;
+        }
+        let record = MachineRecord {
+            version: 1,
+            id,
+            settings,
+            created: jiff::Timestamp::now(),
+            home,
+            origin: None,
+            resolved: None,
+            run_generation: 0,
+            wanted_running: false,
+            extra: serde_json::Map::new(),
+        };
+        let mut operations = vec![record::put(machine_key(id), &record)?];
+        for disk in &disks {
+            operations.push(record::put(format!("{DISKS}{}", disk.id), disk)?);
+        }
+        if !record::commit(&*self.store, vec![Condition::Absent(machine_key(id))], operations)? {
+            return Err(Error::new(
+                Reason::AlreadyExists,
+                format!("a machine with the id {id} exists already"),
+            ));
+        }
+        self.tell(id);
+        self.machine(id)
+    }
+
+    fn make_disks(
+        &self,
+        machine: Uuid,
+        home: &Path,
+        name: &str,
+        requests: &[NewDisk],
+        first: usize,
+    ) -> Result<Vec<DiskRecord>> {
+        let mut made: Vec<DiskRecord> = Vec::new();
+        for (n, request) in requests.iter().enumerate() {
+            let disk = match request {
+                NewDisk::Empty { size, sector } => {
+                    empty_disk(machine, home, name, first + n, *size, *sector)?
+                }
+                NewDisk::File { path, format } => self.file_disk(machine, path, *format)?,
+            };
+            if let Some(layer) = disk.leaf()
+                && made.iter().any(|d| d.uses(&layer.path))
+            {
+                return Err(Error::new(
+                    Reason::InvalidArgument,
+                    format!("`{}` is given twice", layer.path.display()),
+                ));
+            }
+            made.push(disk);
+        }
+        Ok(made)
+    }
+
+    /// A disk on a file that the user has.
+    fn file_disk(&self, machine: Uuid, path: &Path, format: Option<DiskFormat>) -> Result<DiskRecord> {
+        let path = fs::canonicalize(path).map_err(|e| Error::io("open disk", path, e))?;
+        if let Some(user) = self.disks()?.iter().find(|d| d.uses(&path)) {
+            return Err(Error::new(
+                Reason::InUse,
+                format!("`{}` is a disk of machine {} already", path.display(), user.machine),
+            ));
+        }
+        if let Some(pid) = crate::inuse::opened_by(&path) {
+            return Err(Error::new(Reason::InUse, format!("`{}` is open in process {pid}", path.display()))
+                .hint("a disk can have one user: stop what uses it first"));
+        }
+        let info = engine::image::info(&path).map_err(|e| {
+            Error::new(Reason::InvalidArgument, format!("`{}` cannot be read as a disk", path.display()))
+                .caused_by(e)
+        })?;
+        let found = match info.format {
+            engine::image::Format::Raw => DiskFormat::Raw,
+            engine::image::Format::Qcow2 => DiskFormat::Qcow2,
+            _ => {
+                return Err(Error::new(
+                    Reason::InvalidArgument,
+                    format!(
+                        "`{}` is neither raw nor qcow2, and a guest writes only those in place",
+                        path.display()
+                    ),
+                )
+                .hint("`slipway disk convert SRC DST.raw` makes a copy that can be used"));
+            }
+        };
+        let found = match format {
+            Some(DiskFormat::Raw) => DiskFormat::Raw,
+            Some(wanted) if wanted != found => {
+                return Err(Error::new(
+                    Reason::InvalidArgument,
+                    format!("`{}` is {}, not {}", path.display(), found.extension(), wanted.extension()),
+                ));
+            }
+            _ => found,
+        };
+        if let Some(backing) = &info.backing {
+            return Err(Error::new(
+                Reason::InvalidArgument,
+                format!(
+                    "`{}` has a backing file (`{}`), which is not followed",
+                    path.display(),
+                    backing.display()
+                ),
+            )
+            .hint("flatten it with `qemu-img convert` first"));
+        }
+        let raw = found == DiskFormat::Raw;
+        let size = if raw {
+            fs::metadata(&path).map_err(|e| Error::io("open disk", &path, e))?.len()
+        } else {
+            info.virtual_size
+        };
+        let name = path.file_name().map_or_else(|| "disk".to_owned(), |n| n.to_string_lossy().into_owned());
+        Ok(DiskRecord {
+            version: 1,
+            id: Uuid::new_v4(),
+            machine,
+            name,
+            virtual_size: size,
+            format: DiskFormat::Vhdx,
+            block_size: 32 << 20,
+            fixed: false,
+            logical_sector_size: 512,
+            physical_sector_size: 4096,
+            virtual_disk_id: Uuid::new_v4(),
+            layers: vec![Layer {
+                path,
+                format: if raw { engine::ImageFormat::Raw } else { engine::ImageFormat::Qcow2 },
+                owned: false,
+            }],
+            source_path: None,
+            extra: serde_json::Map::new(),
+        })
+    }
+
+    /// Changes machine `id`. What a running guest cannot take needs it off.
+    ///
+    /// # Errors
+    /// An argument breaks a rule, the state does not allow it, or somebody else changed it meanwhile.
+    pub fn edit(&self, id: Uuid, edit: &MachineEdit) -> Result<MachineView> {
+        let (mut record, revision) = self.record(id)?;
+        self.refuse_busy(id, "change")?;
+        let cell = self.cell(id);
+        let running = cell.lock();
+        let soft = MachineEdit { name: None, notes: None, automatic: None, dvd: None, ..edit.clone() };
+        if soft != MachineEdit::default() {
+            admit(running.power, Request::Edit)?;
+        }
+        let guest = running.guest.clone();
+        let settings = &mut record.settings;
+        apply(settings, edit);
+        for a in &edit.adapters {
+            self.edit_adapter(settings, a)?;
+        }
+        let mut operations = Vec::new();
+        let mut doomed = Vec::new();
+        for disk in &edit.remove_disks {
+            if !settings.disks().any(|(_, _, d)| d == *disk) {
+                return Err(Error::new(Reason::NotFound, format!("the machine has no disk {disk}")));
+            }
+            unplug(settings, *disk);
+            if let Some((gone, _)) = record::get::<DiskRecord>(&*self.store, &format!("{DISKS}{disk}"))? {
+                doomed.extend(gone.layers.into_iter().filter(|l| l.owned).map(|l| l.path));
+            }
+            operations.push(Operation::Delete(format!("{DISKS}{disk}")));
+        }
+        let first = settings.disks().count();
+        for disk in self.make_disks(id, &record.home, &settings.name, &edit.add_disks, first)? {
+            plug(settings, Media::Disk { disk: disk.id })?;
+            operations.push(record::put(format!("{DISKS}{}", disk.id), &disk)?);
+        }
+        if let Some(image) = &edit.dvd {
+            insert_dvd(settings, image.clone(), guest.as_deref())?;
+        }
+        check(settings)?;
+        operations.push(record::put(machine_key(id), &record)?);
+        if !record::commit(&*self.store, vec![Condition::Revision(machine_key(id), revision)], operations)? {
+            return Err(Error::new(Reason::Busy, "the machine was changed by somebody else meanwhile")
+                .hint("look at it again and repeat the change"));
+        }
+        drop(running);
+        // The record no longer names them: a file left behind by a death here is litter, not damage.
+        for path in doomed {
+            let _ = fs::remove_file(path);
+        }
+        self.machine(id)
+    }
+
+    fn edit_adapter(&self, settings: &mut Settings, edit: &AdapterEdit) -> Result<()> {
+        let count = settings.adapters.len();
+        if edit.index > count {
+            return Err(Error::new(
+                Reason::NotFound,
+                format!("the machine has {count} adapters, none number {}", edit.index),
+            ));
+        }
+        if edit.remove {
+            if edit.index < count {
+                settings.adapters.remove(edit.index);
+            }
+            return Ok(());
+        }
+        if edit.index == count {
+            settings.adapters.push(new_adapter(None));
+        }
+        let switch = match &edit.switch {
+            Some(Some(name)) => Some(Some(self.switch(name)?.name)),
+            other => other.clone(),
+        };
+        let adapter = &mut settings.adapters[edit.index];
+        if let Some(switch) = switch {
+            adapter.switch = switch;
+        }
+        if let Some(vlan) = edit.vlan {
+            adapter.vlan = vlan;
+        }
+        if let Some(mac) = edit.mac {
+            adapter.mac = mac;
+            adapter.mac_static = mac.is_some();
+        }
+        Ok(())
+    }
+
+    /// Deletes machine `id`: its record, its own files and, unless `keep_disks`, the disk files that Slipway made.
+    ///
+    /// The records go first, in one transaction: a death after that leaves files that no record names.
+    ///
+    /// # Errors
+    /// It is not off, or a job holds it.
+    pub fn delete(&self, id: Uuid, keep_disks: bool) -> Result<Vec<PathBuf>> {
+        let (record, revision) = self.record(id)?;
+        self.refuse_busy(id, "delete")?;
+        let cell = self.cell(id);
+        let running = cell.lock();
+        admit(running.power, Request::Delete)?;
+        let disks = self.disks_of(&record).unwrap_or_default();
+        let mut operations = vec![Operation::Delete(machine_key(id))];
+        operations.extend(disks.iter().map(|d| Operation::Delete(format!("{DISKS}{}", d.id))));
+        if !record::commit(&*self.store, vec![Condition::Revision(machine_key(id), revision)], operations)? {
+            return Err(Error::new(Reason::Busy, "the machine was changed by somebody else meanwhile"));
+        }
+        drop(running);
+        self.forget_cell(id);
+        self.tell_deleted(id);
+        let (owned, kept): (Vec<_>, Vec<_>) =
+            disks.into_iter().flat_map(|d| d.layers).partition(|l| l.owned && !keep_disks);
+        for layer in &owned {
+            let _ = fs::remove_file(&layer.path);
+        }
+        let kept: Vec<PathBuf> = kept.into_iter().map(|l| l.path).collect();
+        remove_home(&record.home, &kept);
+        let _ = fs::remove_dir_all(self.places(&record).runtime);
+        Ok(kept)
+    }
+}
+
+/// Removes the machine's directory but for files that are kept.
+fn remove_home(home: &Path, kept: &[PathBuf]) {
+    if kept.iter().any(|k| k.starts_with(home)) {
+        for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                remove_home(&path, kept);
+                let _ = fs::remove_dir(&path);
+            } else if !kept.contains(&path) {
+                let _ = fs::remove_file(&path);
+            }
+        }
+    } else {
+        let _ = fs::remove_dir_all(home);
+    }
+}
+
+pub(crate) fn check(settings: &Settings) -> Result<()> {
+    match settings.problem() {
+        None => Ok(()),
+        Some(why) => Err(Error::new(Reason::InvalidArgument, why)),
+    }
+}
+
+fn new_adapter(switch: Option<String>) -> Adapter {
+    Adapter {
+        instance: Uuid::new_v4(),
+        name: "Network Adapter".to_owned(),
+        mac: None,
+        mac_static: false,
+        switch,
+        source_switch: None,
+        vlan: None,
+        legacy: false,
+    }
+}
+
+fn empty_disk(
+    machine: Uuid,
+    home: &Path,
+    name: &str,
+    n: usize,
+    size: u64,
+    sector: u32,
+) -> Result<DiskRecord> {
+    let sector = if sector == 0 { 512 } else { sector };
+    if !matches!(sector, 512 | 4096) {
+        return Err(Error::new(
+            Reason::InvalidArgument,
+            format!("a sector of {sector} bytes: expected 512 or 4096"),
+        ));
+    }
+    if size == 0 || size > MAX_DISK || !size.is_multiple_of(u64::from(sector)) {
+        return Err(Error::new(
+            Reason::InvalidArgument,
+            format!("a disk of {size} bytes: expected a multiple of {sector}, at most 64 TiB"),
+        ));
+    }
+    let dir = home.join("disks");
+    fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
+    let id = Uuid::new_v4();
+    let path = dir.join(format!("{}.raw", id.simple()));
+    let file = fs::File::create_new(&path).map_err(|e| Error::io("create disk", &path, e))?;
+    file.set_len(size).and_then(|()| file.sync_all()).map_err(|e| Error::io("create disk", &path, e))?;
+    let suffix = if n == 0 { String::new() } else { format!(" {}", n + 1) };
+    Ok(DiskRecord {
+        version: 1,
+        id,
+        machine,
+        name: format!("{}{suffix}.vhdx", safe_file_name(name)),
+        virtual_size: size,
+        format: DiskFormat::Vhdx,
+        block_size: 32 << 20,
+        fixed: false,
+        logical_sector_size: sector,
+        physical_sector_size: 4096,
+        virtual_disk_id: Uuid::new_v4(),
+        layers: vec![Layer { path, format: engine::ImageFormat::Raw, owned: true }],
+        source_path: None,
+        extra: serde_json::Map::new(),
+    })
+}
+
+/// `name` with the characters that Windows or Unix forbid in file names replaced by `_`.
+pub fn safe_file_name(name: &str) -> String {
+    let safe: String = name
+        .chars()
+        .map(|c| {
+            if c.is_control() || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|') {
+                '_'
+            } else {
+                c
+            }
+        })
+        .collect();
+    // Windows drops trailing dots and blanks; a leading dot hides the folder here.
+    let safe = safe.trim().trim_end_matches(['.', ' ']).trim_start_matches('.');
+    if safe.is_empty() { "_".to_owned() } else { safe.to_owned() }
+}
+
+/// Puts `media` into the first free position that the generation boots from.
+pub(crate) fn plug(settings: &mut Settings, media: Media) -> Result<()> {
+    let (kind, controllers, slots) = match settings.generation {
+        Generation::One => (ControllerKind::Ide, 2, 2),
+        Generation::Two => (ControllerKind::Scsi, 1, 64),
+    };
+    for number in 0..controllers {
+        let at = match settings.controllers.iter().position(|c| c.kind == kind && c.number == number) {
+            Some(at) => at,
+            None => {
+                let instance = match kind {
+                    ControllerKind::Ide => device_ids::IDE,
+                    _ => Uuid::new_v4(),
+                };
+                settings.controllers.push(Controller { kind, instance, number, drives: Vec::new() });
+                settings.controllers.len() - 1
+            }
+        };
+        let drives = &mut settings.controllers[at].drives;
+        if let Some(slot) = (0..slots).find(|s| drives.iter().all(|d| d.slot != *s)) {
+            drives.push(Drive { slot, media });
+            drives.sort_by_key(|d| d.slot);
+            return Ok(());
+        }
+    }
+    Err(Error::new(Reason::InvalidArgument, "no free position is left on the machine's controllers"))
+}
+
+fn unplug(settings: &mut Settings, disk: Uuid) {
+    for c in &mut settings.controllers {
+        c.drives.retain(|d| d.media != Media::Disk { disk });
+    }
+}
+
+/// Puts an image into the first DVD drive, of the settings and of a running guest.
+fn insert_dvd(
+    settings: &mut Settings,
+    image: Option<PathBuf>,
+    guest: Option<&dyn engine::Guest>,
+) -> Result<()> {
+    if let Some(path) = &image {
+        fs::metadata(path).map_err(|e| Error::io("open DVD image", path, e))?;
+    }
+    let drive =
+        settings.controllers.iter_mut().flat_map(|c| &mut c.drives).find_map(|d| match &mut d.media {
+            Media::Dvd { image } => Some(image),
+            _ => None,
+        });
+    match (drive, guest) {
+        (Some(slot), guest) => {
+            if let Some(guest) = guest {
+                // The engine names drives `dvd0`, `dvd1`, … in the settings' order.
+                guest.change_media("dvd0", image.as_deref(), true).map_err(|e| {
+                    Error::new(Reason::Engine, "the guest's drive did not take the image").caused_by(e)
+                })?;
+            }
+            *slot = image;
+            Ok(())
+        }
+        (None, Some(_)) => Err(Error::new(
+            Reason::InvalidState,
+            "the machine has no DVD drive, and a running guest gets none",
+        )
+        .hint("stop it first; `slipway machine set MACHINE --dvd FILE` then adds one")),
+        (None, None) => plug(settings, Media::Dvd { image }),
+    }
+}
+
+fn apply(settings: &mut Settings, edit: &MachineEdit) {
+    if let Some(name) = &edit.name {
+        settings.name.clone_from(name);
+    }
+    if let Some(notes) = &edit.notes {
+        settings.notes.clone_from(notes);
+    }
+    if let Some(count) = edit.processors {
+        settings.processors.count = count;
+    }
+    if let Some(mib) = edit.memory_mib {
+        settings.memory.startup_mib = mib;
+    }
+    if let Some(on) = edit.secure_boot {
+        settings.firmware.secure_boot = on;
+    }
+    if let Some(on) = edit.tpm {
+        settings.tpm = on;
+    }
+    if let Some(order) = &edit.boot_order {
+        settings.firmware.boot_order.clone_from(order);
+    }
+    if let Some(automatic) = edit.automatic {
+        settings.automatic = automatic;
+    }
+    if let Some(hardware) = edit.hardware {
+        settings.hardware = hardware;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_folder_names_that_both_worlds_accept() {
+        for (name, safe) in [
+            ("web", "web"),
+            ("a/b\\c:d", "a_b_c_d"),
+            ("..", "_"),
+            ("x. ", "x"),
+            ("日本", "日本"),
+            (".hidden", "hidden"),
+        ] {
+            assert_eq!(safe_file_name(name), safe);
+        }
+    }
+
+    #[test]
+    fn generation_1_has_four_positions_and_says_when_they_are_full() {
+        let mut s = Settings::new("a", Generation::One);
+        for _ in 0..4 {
+            plug(&mut s, Media::Dvd { image: None }).unwrap();
+        }
+        assert!(plug(&mut s, Media::Dvd { image: None }).is_err());
+        assert_eq!(s.controllers.len(), 2);
+    }
+}

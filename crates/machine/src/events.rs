@@ -1,0 +1,154 @@
+//! What happens to machines, for whoever watches: published, not polled.
+//!
+//! The board holds the latest state of each machine with the number of the change that made it. A watcher asks for what
+//! is newer than what it saw and gets one [`MachineChange`] per machine, however many changes it missed: it can fall
+//! behind, never go wrong. Jobs have a board of the same shape in [`job`]. Who is told over which wire is the edges' part.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::host::Host;
+use crate::power::PowerState;
+
+/// Deleted machines that are still told of.
+const MAX_DELETED: usize = 1024;
+
+/// A machine that changed, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineChange {
+    /// The machine.
+    pub id: Uuid,
+    /// What it is doing; `None` when it was deleted.
+    pub power: Option<PowerState>,
+    /// Why it last stopped by itself.
+    pub note: Option<String>,
+    /// The number of this change.
+    pub generation: u64,
+}
+
+/// Machines that changed, and the number to ask with next time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineChanges {
+    /// Ask for changes since this next.
+    pub generation: u64,
+    /// The changed machines, least recently changed first.
+    pub machines: Vec<MachineChange>,
+}
+
+/// The latest change of every machine.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    posted: Mutex<Posted>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Posted {
+    generation: u64,
+    machines: BTreeMap<Uuid, MachineChange>,
+}
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, Posted> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Posts what `look` sees. It is called under the board's lock, so that two posts of one machine cannot overtake
+    /// each other.
+    fn post(&self, id: Uuid, look: impl FnOnce() -> (Option<PowerState>, Option<String>)) {
+        let mut posted = self.lock();
+        let (power, note) = look();
+        posted.generation += 1;
+        let generation = posted.generation;
+        posted.machines.insert(id, MachineChange { id, power, note, generation });
+        if power.is_none() {
+            let deleted = posted.machines.values().filter(|c| c.power.is_none());
+            if deleted.clone().count() > MAX_DELETED
+                && let Some(oldest) = deleted.min_by_key(|c| c.generation).map(|c| c.id)
+            {
+                posted.machines.remove(&oldest);
+            }
+        }
+        drop(posted);
+        self.changed.notify_all();
+    }
+
+    fn changes(&self, since: u64, timeout: Duration) -> MachineChanges {
+        let deadline = Instant::now() + timeout;
+        let mut posted = self.lock();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if posted.generation > since || left.is_zero() {
+                let mut machines: Vec<_> =
+                    posted.machines.values().filter(|c| c.generation > since).cloned().collect();
+                machines.sort_by_key(|c| c.generation);
+                return MachineChanges { generation: posted.generation, machines };
+            }
+            posted = self.changed.wait_timeout(posted, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Host {
+    /// Machines that changed since `since` (0: since this process began), waiting `timeout` at most for one.
+    pub fn machine_changes(&self, since: u64, timeout: Duration) -> MachineChanges {
+        self.board.changes(since, timeout)
+    }
+
+    /// Tells watchers what machine `id` is doing now. Its cell must not be locked by the caller.
+    pub(crate) fn tell(&self, id: Uuid) {
+        let cell = self.cell(id);
+        self.board.post(id, || {
+            let running = cell.lock();
+            (Some(running.power), running.note.clone())
+        });
+    }
+
+    /// Tells watchers that machine `id` is no more.
+    pub(crate) fn tell_deleted(&self, id: Uuid) {
+        self.board.post(id, || (None, None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watcher_sees_the_latest_state_of_each_machine_once() {
+        let board = Board::default();
+        let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        board.post(a, || (Some(PowerState::Starting), None));
+        board.post(b, || (Some(PowerState::Off), None));
+        board.post(a, || (Some(PowerState::Running), None));
+        let seen = board.changes(0, Duration::ZERO);
+        let ids: Vec<_> = seen.machines.iter().map(|c| (c.id, c.power)).collect();
+        assert_eq!(ids, [(b, Some(PowerState::Off)), (a, Some(PowerState::Running))]);
+        assert!(board.changes(seen.generation, Duration::ZERO).machines.is_empty());
+        board.post(b, || (None, None));
+        let then = board.changes(seen.generation, Duration::from_secs(60));
+        assert_eq!(then.machines.len(), 1);
+        assert_eq!(then.machines[0].power, None);
+    }
+
+    #[test]
+    fn a_waiting_watcher_is_woken() {
+        let board = std::sync::Arc::new(Board::default());
+        let other = std::sync::Arc::clone(&board);
+        let watcher = std::thread::spawn(move || other.changes(0, Duration::from_secs(60)));
+        board.post(Uuid::from_u128(1), || (Some(PowerState::Off), None));
+        assert_eq!(watcher.join().unwrap().machines.len(), 1);
+    }
+
+    #[test]
+    fn deleted_machines_do_not_pile_up() {
+        let board = Board::default();
+        for n in 0..2 * MAX_DELETED as u128 {
+            board.post(Uuid::from_u128(n), || (None, None));
+        }
+        assert_eq!(board.changes(0, Duration::ZERO).machines.len(), MAX_DELETED);
+    }
+}

@@ -1,0 +1,345 @@
+//! The host: the one door to the domain.
+//!
+//! [`Host`] owns the store, the blobs, the engine, the job runner and the guests that run now. This file opens it, finds
+//! things in it and says what they are; what is *done* to machines is in the files beside it, one noun each
+//! ([`crate::lifecycle`], [`crate::define`], [`crate::import`], [`crate::export`], [`crate::network`]). No edge's words
+//! (CIM, HTTP, arguments) occur below this crate's surface.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use store::Store;
+use uuid::Uuid;
+
+use crate::blob::Blobs;
+use crate::disk::DiskRecord;
+use crate::error::{Error, Reason, Result};
+use crate::hardware::Places;
+use crate::lifecycle::Cell;
+use crate::power::PowerState;
+use crate::record::{self, DISKS, MACHINES, MachineRecord, PLANNED, PlannedRecord, SWITCHES};
+use crate::report::HostFacts;
+use crate::switch::{DEFAULT_SWITCH, SwitchKind, SwitchRecord};
+
+/// Where a host keeps things, and what it works with.
+pub struct HostOptions {
+    /// Kept data: machines' files and blobs. Absolute.
+    pub data: PathBuf,
+    /// Sockets and logs of running guests; may vanish with a reboot. Absolute.
+    pub runtime: PathBuf,
+    /// Records.
+    pub store: Arc<dyn Store>,
+    /// Guests.
+    pub engine: Arc<dyn engine::Engine>,
+    /// Facts that the report compares with; `None` asks the engine and the operating system.
+    pub facts: Option<HostFacts>,
+}
+
+/// The domain's single entry. Cheap to share; every method blocks.
+pub struct Host {
+    pub(crate) data: PathBuf,
+    pub(crate) runtime: PathBuf,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) blobs: Blobs,
+    pub(crate) engine: Arc<dyn engine::Engine>,
+    pub(crate) jobs: OnceLock<job::Engine>,
+    pub(crate) facts: HostFacts,
+    cells: Mutex<HashMap<Uuid, Arc<Cell>>>,
+    pub(crate) board: crate::events::Board,
+}
+
+/// A machine as seen from outside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineView {
+    /// Its record.
+    pub record: MachineRecord,
+    /// What it is doing.
+    pub power: PowerState,
+    /// Its disks.
+    pub disks: Vec<DiskRecord>,
+    /// Why it last stopped, when it did not stop because somebody asked.
+    pub note: Option<String>,
+    /// The job that holds it, if one does.
+    pub job: Option<Uuid>,
+    /// Address of each adapter, in the settings' order.
+    pub macs: Vec<String>,
+    /// Accelerator of the running guest (`kvm`, `tcg`).
+    pub accelerator: Option<String>,
+}
+
+impl Host {
+    /// Opens the host: makes its directories, finds guests that outlived an earlier process, and continues or undoes the
+    /// jobs that one left behind.
+    ///
+    /// # Errors
+    /// A directory cannot be made, or the store fails.
+    pub fn open(options: HostOptions) -> Result<Arc<Self>> {
+        let HostOptions { data, runtime, store, engine, facts } = options;
+        for dir in [data.join("machines"), runtime.clone()] {
+            fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
+        }
+        let facts = facts.unwrap_or_else(|| facts_of(&*engine));
+        let host = Arc::new(Self {
+            blobs: Blobs::open(data.join("blobs"))?,
+            data,
+            runtime,
+            store,
+            engine,
+            jobs: OnceLock::new(),
+            facts,
+            cells: Mutex::new(HashMap::new()),
+            board: crate::events::Board::default(),
+        });
+        host.ensure_default_switch()?;
+        host.find_guests_again()?;
+        let jobs = crate::jobs::open(&host)?;
+        let _ = host.jobs.set(jobs);
+        host.jobs().recover().map_err(crate::jobs::failed)?;
+        Ok(host)
+    }
+
+    /// The job runner.
+    pub fn jobs(&self) -> &job::Engine {
+        self.jobs.get().unwrap_or_else(|| unreachable!("set before `open` returns"))
+    }
+
+    /// What the report knows of this host.
+    pub fn facts(&self) -> &HostFacts {
+        &self.facts
+    }
+
+    fn ensure_default_switch(&self) -> Result<()> {
+        if record::list::<SwitchRecord>(&*self.store, SWITCHES)?.is_empty() {
+            let nat = SwitchRecord::new(DEFAULT_SWITCH, SwitchKind::Nat);
+            let put = record::put(format!("{SWITCHES}{}", nat.id), &nat)?;
+            record::commit(&*self.store, vec![], vec![put])?;
+        }
+        Ok(())
+    }
+
+    /// The cell that holds the running side of machine `id`.
+    pub(crate) fn cell(&self, id: Uuid) -> Arc<Cell> {
+        Arc::clone(self.cells().entry(id).or_default())
+    }
+
+    pub(crate) fn forget_cell(&self, id: Uuid) {
+        self.cells().remove(&id);
+    }
+
+    fn cells(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Cell>>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where machine `id` keeps its files.
+    pub(crate) fn home(&self, id: Uuid) -> PathBuf {
+        self.data.join("machines").join(id.hyphenated().to_string())
+    }
+
+    pub(crate) fn places(&self, record: &MachineRecord) -> Places {
+        Places {
+            home: record.home.clone(),
+            runtime: self.runtime.join(record.id.hyphenated().to_string()),
+            switches: self.runtime.join("switches"),
+        }
+    }
+
+    /// Machine `id` and the revision of its record.
+    pub(crate) fn record(&self, id: Uuid) -> Result<(MachineRecord, u64)> {
+        record::get(&*self.store, &machine_key(id))?
+            .ok_or_else(|| Error::new(Reason::NotFound, format!("no machine has the id {id}")))
+    }
+
+    /// Every machine, by name.
+    ///
+    /// # Errors
+    /// The store fails or a record cannot be read.
+    pub fn machines(&self) -> Result<Vec<MachineView>> {
+        let mut disks: HashMap<Uuid, Vec<DiskRecord>> = HashMap::new();
+        for d in record::list::<DiskRecord>(&*self.store, DISKS)? {
+            disks.entry(d.machine).or_default().push(d);
+        }
+        let mut views: Vec<_> = record::list::<MachineRecord>(&*self.store, MACHINES)?
+            .into_iter()
+            .map(|r| {
+                let disks = disks.remove(&r.id).unwrap_or_default();
+                self.view(r, disks)
+            })
+            .collect();
+        views.sort_by(|a, b| {
+            (&a.record.settings.name, a.record.id).cmp(&(&b.record.settings.name, b.record.id))
+        });
+        Ok(views)
+    }
+
+    /// Machine `id`.
+    ///
+    /// # Errors
+    /// There is none, or the store fails.
+    pub fn machine(&self, id: Uuid) -> Result<MachineView> {
+        let (record, _) = self.record(id)?;
+        let disks = self.disks_of(&record)?;
+        Ok(self.view(record, disks))
+    }
+
+    fn view(&self, record: MachineRecord, mut disks: Vec<DiskRecord>) -> MachineView {
+        let order: Vec<_> = record.settings.disks().map(|(_, _, id)| id).collect();
+        disks.sort_by_key(|d| order.iter().position(|id| *id == d.id).unwrap_or(usize::MAX));
+        let cell = self.cell(record.id);
+        let running = cell.lock();
+        let macs =
+            record.settings.adapters.iter().map(|a| crate::hardware::mac(record.id, a).to_string()).collect();
+        MachineView {
+            power: running.power,
+            note: running.note.clone(),
+            accelerator: running.accelerator.clone(),
+            job: self.jobs.get().and_then(|j| crate::jobs::holding(j, record.id)),
+            disks,
+            macs,
+            record,
+        }
+    }
+
+    /// The disk records that a machine's settings name, in their order.
+    pub(crate) fn disks_of(&self, record: &MachineRecord) -> Result<Vec<DiskRecord>> {
+        record
+            .settings
+            .disks()
+            .map(|(_, _, id)| {
+                record::get::<DiskRecord>(&*self.store, &format!("{DISKS}{id}"))?.map(|(d, _)| d).ok_or_else(
+                    || Error::new(Reason::Store, format!("disk {id} of the machine has no record")),
+                )
+            })
+            .collect()
+    }
+
+    /// Every disk of the host.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn disks(&self) -> Result<Vec<DiskRecord>> {
+        record::list(&*self.store, DISKS)
+    }
+
+    /// The machine that `word` names: a name, an id, or the unique beginning of either.
+    ///
+    /// # Errors
+    /// Nothing fits, or several do: the message lists them.
+    pub fn resolve(&self, word: &str) -> Result<Uuid> {
+        let all: Vec<(Uuid, String)> = record::list::<MachineRecord>(&*self.store, MACHINES)?
+            .into_iter()
+            .map(|m| (m.id, m.settings.name))
+            .collect();
+        resolve(word, &all, "machine", "slipway machine list")
+    }
+
+    /// The planned machine that `word` names.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_planned(&self, word: &str) -> Result<Uuid> {
+        let all: Vec<(Uuid, String)> = record::list::<PlannedRecord>(&*self.store, PLANNED)?
+            .into_iter()
+            .map(|m| (m.id, m.settings.name))
+            .collect();
+        resolve(word, &all, "planned machine", "slipway planned list")
+    }
+
+    /// Refuses when a job holds machine `id`.
+    pub(crate) fn refuse_busy(&self, id: Uuid, doing: &str) -> Result<()> {
+        match self.jobs.get().and_then(|j| crate::jobs::holding(j, id)) {
+            None => Ok(()),
+            Some(job) => Err(Error::new(
+                Reason::Busy,
+                format!("cannot {doing} the machine while job {job} works on it"),
+            )
+            .hint(format!(
+                "watch it with `slipway job watch {job}`, or end it with `slipway job cancel {job}`"
+            ))),
+        }
+    }
+}
+
+/// The key of a machine's record.
+pub(crate) fn machine_key(id: Uuid) -> String {
+    format!("{MACHINES}{id}")
+}
+
+/// Most candidates that an ambiguous name lists.
+const MAX_CANDIDATES: usize = 8;
+
+fn resolve(word: &str, all: &[(Uuid, String)], what: &str, list: &str) -> Result<Uuid> {
+    let word = word.trim();
+    if let Ok(id) = Uuid::try_parse(word.trim_start_matches('{').trim_end_matches('}'))
+        && let Some((id, _)) = all.iter().find(|(i, _)| *i == id)
+    {
+        return Ok(*id);
+    }
+    let lower = word.to_lowercase();
+    let exact: Vec<_> = all.iter().filter(|(_, name)| name == word).collect();
+    let folded: Vec<_> = all.iter().filter(|(_, name)| name.to_lowercase() == lower).collect();
+    let prefix: Vec<_> = all
+        .iter()
+        .filter(|(id, name)| {
+            !word.is_empty()
+                && (id.hyphenated().to_string().starts_with(&lower)
+                    || name.to_lowercase().starts_with(&lower))
+        })
+        .collect();
+    let fits = [exact, folded, prefix].into_iter().find(|f| !f.is_empty()).unwrap_or_default();
+    match fits[..] {
+        [(id, _)] => Ok(*id),
+        [] => Err(Error::new(Reason::NotFound, format!("no {what} is called `{word}`"))
+            .hint(format!("`{list}` shows what there is"))),
+        _ => {
+            let mut names: Vec<_> =
+                fits.iter().take(MAX_CANDIDATES).map(|(id, name)| format!("`{name}` ({id})")).collect();
+            if fits.len() > MAX_CANDIDATES {
+                names.push(format!("and {} more", fits.len() - MAX_CANDIDATES));
+            }
+            Err(Error::new(
+                Reason::Ambiguous,
+                format!("`{word}` fits {} {what}s: {}", fits.len(), names.join(", ")),
+            )
+            .hint("name it by its id, or by more of its name"))
+        }
+    }
+}
+
+/// Asks the engine and the operating system.
+fn facts_of(engine: &dyn engine::Engine) -> HostFacts {
+    let report = engine.probe();
+    HostFacts {
+        uefi: !report.firmware.is_empty(),
+        tpm: report.tpm.is_some(),
+        bridges: report.bridges,
+        ..HostFacts::of_this_host()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_finds_its_machine_or_says_why_not() {
+        let id = |n: u128| Uuid::from_u128(n << 96 | 7);
+        let all = vec![
+            (id(0xaaaa_0001), "web".to_owned()),
+            (id(0xaaaa_0002), "Web-2".to_owned()),
+            (id(0xbbbb_0003), "db".to_owned()),
+        ];
+        let find = |w: &str| resolve(w, &all, "machine", "slipway machine list");
+        assert_eq!(find("web").unwrap(), id(0xaaaa_0001), "an exact name wins over a longer one");
+        assert_eq!(find("WEB").unwrap(), id(0xaaaa_0001));
+        assert_eq!(find("bbbb").unwrap(), id(0xbbbb_0003));
+        assert_eq!(find(&id(0xaaaa_0002).to_string()).unwrap(), id(0xaaaa_0002));
+        let ambiguous = find("aaaa").unwrap_err();
+        assert_eq!(ambiguous.reason(), Reason::Ambiguous);
+        assert!(ambiguous.to_string().contains("Web-2"));
+        assert_eq!(find("nope").unwrap_err().reason(), Reason::NotFound);
+        assert_eq!(find("").unwrap_err().reason(), Reason::NotFound);
+    }
+}

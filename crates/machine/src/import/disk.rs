@@ -1,0 +1,310 @@
+//! A look at one disk of a package: which file it is, what its chain is made of, and what lies on it.
+
+use std::path::{Path, PathBuf};
+
+use transfer::source::{self, DiskFormat as Found, OpenOptions, Source};
+use uuid::Uuid;
+use vhdx::{DiskKind, Image, ImageOptions, MissingParent};
+
+use crate::config::ConfiguredDrive;
+use crate::disk::{DiskFormat, file_name};
+use crate::error::chain;
+use crate::finding::{self, Finding, Severity};
+use crate::planned::{ImportMode, ImportRequest, PlannedBootEntry, PlannedDisk};
+use crate::settings::Generation;
+
+/// What was learnt of one disk.
+pub(super) struct Look {
+    pub(super) disk: PlannedDisk,
+    pub(super) findings: Vec<Finding>,
+    /// What the partitions hold, when the disk could be read.
+    pub(super) content: Option<probe::DiskReport>,
+}
+
+/// How a disk of a plan is opened, now and again when it is copied.
+pub(super) fn image_options(package: &Path, request: &ImportRequest) -> ImageOptions {
+    let mut parent_dirs =
+        vec![package.join("Virtual Hard Disks"), package.join("Snapshots"), package.to_owned()];
+    parent_dirs.extend(request.disk_dirs.iter().cloned());
+    ImageOptions {
+        parents: Vec::new(),
+        parent_dirs,
+        confine: None,
+        missing_parent: MissingParent::Refuse,
+        ignore_linkage: false,
+        lenient: request.lenient,
+    }
+}
+
+/// Looks at the disk that `drive` names, found at `file`.
+pub(super) fn look(
+    drive: &ConfiguredDrive,
+    id: Uuid,
+    file: Option<PathBuf>,
+    tried: &[PathBuf],
+    package: &Path,
+    request: &ImportRequest,
+) -> Look {
+    let name = file_name(&drive.path);
+    let name =
+        if name.is_empty() { format!("disk {}-{}.vhdx", drive.number, drive.slot) } else { name.to_owned() };
+    let mut disk = PlannedDisk {
+        id,
+        source_path: drive.path.clone(),
+        name,
+        file,
+        chain: Vec::new(),
+        virtual_size: 0,
+        data_bytes: 0,
+        format: DiskFormat::Vhdx,
+        block_size: 0,
+        fixed: false,
+        logical_sector_size: 512,
+        physical_sector_size: 4096,
+        virtual_disk_id: Uuid::new_v4(),
+        boot_entries: Vec::new(),
+    };
+    let mut findings = Vec::new();
+    let Some(path) = disk.file.clone() else {
+        let places = tried.iter().map(|p| format!("`{}`", p.display())).collect::<Vec<_>>().join(", ");
+        let looked = if places.is_empty() { String::new() } else { format!("; looked at {places}") };
+        findings.push(
+            Finding::new(
+                finding::DISK_MISSING,
+                Severity::Error,
+                drive.key.clone(),
+                format!("disk `{}` is not in the package{looked}", drive.path),
+            )
+            .fix("--disks DIR"),
+        );
+        return Look { disk, findings, content: None };
+    };
+    match open(&path, package, request, &mut disk, &mut findings) {
+        Ok(source) => {
+            let measured = transfer::copy::measure(&*source, 0, source.size(), &|| false);
+            disk.data_bytes = measured.map_or(disk.virtual_size, |m| m.data);
+            let content = probe::probe(&Reader(&*source), disk.logical_sector_size).ok();
+            Look { disk, findings, content }
+        }
+        Err(finding) => {
+            findings.push(*finding);
+            Look { disk, findings, content: None }
+        }
+    }
+}
+
+fn open(
+    path: &Path,
+    package: &Path,
+    request: &ImportRequest,
+    disk: &mut PlannedDisk,
+    findings: &mut Vec<Finding>,
+) -> Result<Box<dyn Source>, Box<Finding>> {
+    let unreadable = |message: String| {
+        Box::new(Finding::new(finding::DISK_UNREADABLE, Severity::Error, disk_setting(path), message))
+    };
+    let found = source::sniff(path).map_err(|e| unreadable(chain(&e)))?;
+    match found {
+        Found::Vhd | Found::Vhdx => {}
+        Found::Raw => {
+            disk.format = DiskFormat::Raw;
+            let what = "is neither VHD nor VHDX";
+            return Err(unreadable(format!("`{}` {what}", path.display())));
+        }
+        Found::Engine(name) => {
+            return Err(unreadable(format!(
+                "`{}` is {name}, which a Hyper-V package does not hold",
+                path.display()
+            )));
+        }
+        _ => return Err(unreadable(format!("`{}` is of an unknown format", path.display()))),
+    }
+    let options = image_options(package, request);
+    let image = Image::open(path, &options).map_err(|e| Box::new(open_finding(path, &e, request)))?;
+    describe(disk, &image);
+    if image.layers().iter().any(|l| l.info.log_pending) {
+        findings.push(Finding::new(
+            finding::PENDING_LOG,
+            Severity::Info,
+            disk.name.clone(),
+            "the disk was not closed cleanly; its log is applied in memory",
+        ));
+    }
+    if request.mode == ImportMode::Register
+        && let Some(why) = register_problem(&image)
+    {
+        findings.push(
+            Finding::new(finding::REGISTER_IMPOSSIBLE, Severity::Error, disk.name.clone(), why).fix("--copy"),
+        );
+    }
+    drop(image);
+    let options = OpenOptions { image: options, ..OpenOptions::default() };
+    source::open(path, &options).map_err(|e| unreadable(chain(&e)))
+}
+
+fn disk_setting(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+}
+
+fn open_finding(path: &Path, e: &vhdx::OpenError, request: &ImportRequest) -> Finding {
+    let setting = disk_setting(path);
+    let message = chain(e);
+    match e.kind() {
+        vhdx::OpenErrorKind::ParentMissing => {
+            Finding::new(finding::DISK_PARENT_MISSING, Severity::Error, setting, message).fix("--disks DIR")
+        }
+        vhdx::OpenErrorKind::LinkageMismatch => {
+            Finding::new(finding::DISK_PARENT_MISSING, Severity::Error, setting, message)
+        }
+        vhdx::OpenErrorKind::Checksum if !request.lenient => {
+            Finding::new(finding::DISK_UNREADABLE, Severity::Error, setting, message).fix("--lenient")
+        }
+        _ => Finding::new(finding::DISK_UNREADABLE, Severity::Error, setting, message),
+    }
+}
+
+/// Takes identity and geometry from the image: the leaf's content, under the base's name.
+fn describe(disk: &mut PlannedDisk, image: &Image) {
+    let layers = image.layers();
+    disk.chain = layers.iter().filter_map(|l| l.path.clone()).collect();
+    disk.virtual_size = image.virtual_size();
+    disk.logical_sector_size = image.logical_sector_size();
+    disk.physical_sector_size = image.physical_sector_size();
+    let (Some(leaf), Some(base)) = (layers.first(), layers.last()) else { return };
+    disk.format = match leaf.info.format {
+        vhdx::Format::Vhd => DiskFormat::Vhd,
+        vhdx::Format::Vhdx => DiskFormat::Vhdx,
+    };
+    disk.block_size = base.info.block_size;
+    disk.fixed = base.info.kind == DiskKind::Fixed;
+    disk.virtual_disk_id = leaf.info.disk_id;
+    if layers.len() > 1
+        && let Some(name) = base.path.as_deref().and_then(Path::file_name)
+    {
+        disk.name = name.to_string_lossy().into_owned();
+    }
+}
+
+/// Why QEMU cannot read the image where it is; `None` when it can.
+fn register_problem(image: &Image) -> Option<String> {
+    let layers = image.layers();
+    if layers.len() > 1 {
+        return Some("QEMU reads no differencing disk where it is".to_owned());
+    }
+    let leaf = layers.first()?;
+    if leaf.info.log_pending {
+        return Some("the disk has a pending log, which QEMU would have to write to the file".to_owned());
+    }
+    if image.logical_sector_size() != 512 {
+        return Some("QEMU reads only disks of 512-byte logical sectors where they are".to_owned());
+    }
+    if !leaf.info.tolerated.is_empty() {
+        return Some("QEMU refuses a disk with wrong checksums".to_owned());
+    }
+    None
+}
+
+/// Findings about what lies on the disks, and boot entries for loaders that only the old firmware knew.
+pub(super) fn content(
+    generation: Generation,
+    disks: &mut [PlannedDisk],
+    contents: &[Option<probe::DiskReport>],
+    known_to_firmware: bool,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (disk, report) in disks.iter().zip(contents) {
+        for p in report.iter().flat_map(|r| &r.partitions) {
+            let (id, message) = match p.content {
+                probe::Content::BitLocker => (
+                    finding::BITLOCKER,
+                    "is encrypted by BitLocker and will ask for its recovery key: have it at hand",
+                ),
+                probe::Content::Luks => (finding::LUKS, "is encrypted by LUKS and will ask for a passphrase"),
+                _ => continue,
+            };
+            let severity = if id == finding::BITLOCKER { Severity::Warning } else { Severity::Info };
+            found.push(Finding::new(
+                id,
+                severity,
+                disk.name.clone(),
+                format!("partition {} of `{}` {message}", p.index, disk.name),
+            ));
+        }
+    }
+    if disks.is_empty() || contents.iter().all(Option::is_none) {
+        return found;
+    }
+    match generation {
+        Generation::One => {
+            if !contents.iter().flatten().any(|r| r.bios_bootable) {
+                found.push(Finding::new(
+                    finding::BOOT_LOADER,
+                    Severity::Warning,
+                    "disks",
+                    "no disk has a boot record that a BIOS starts",
+                ));
+            }
+        }
+        Generation::Two => loaders(disks, contents, known_to_firmware, &mut found),
+    }
+    found
+}
+
+fn loaders(
+    disks: &mut [PlannedDisk],
+    contents: &[Option<probe::DiskReport>],
+    known_to_firmware: bool,
+    found: &mut Vec<Finding>,
+) {
+    if known_to_firmware || contents.iter().flatten().any(probe::DiskReport::has_fallback_loader) {
+        return;
+    }
+    for (disk, report) in disks.iter_mut().zip(contents) {
+        let Some(report) = report else { continue };
+        let Some(loader) = report.best_loader() else { continue };
+        let Some(p) = report.partition_of(loader) else { continue };
+        let sector = u64::from(disk.logical_sector_size);
+        disk.boot_entries.push(PlannedBootEntry {
+            description: loader.vendor().to_owned(),
+            partition: p.index,
+            start_sector: p.offset / sector,
+            sectors: p.length / sector,
+            partition_id: p.partition_id,
+            mbr_signature: match report.disk_id {
+                Some(probe::DiskId::Mbr(signature)) => Some(signature),
+                _ => None,
+            },
+            loader: loader.path.clone(),
+        });
+        found.push(Finding::new(
+            finding::BOOT_ENTRY,
+            Severity::Info,
+            disk.name.clone(),
+            format!(
+                "boot loader `{}` was known only to the old firmware: a boot entry is added",
+                loader.path
+            ),
+        ));
+    }
+    if disks.iter().all(|d| d.boot_entries.is_empty()) {
+        found.push(Finding::new(
+            finding::BOOT_LOADER,
+            Severity::Warning,
+            "disks",
+            "no EFI boot loader was found on the disks",
+        ));
+    }
+}
+
+/// A source as the bytes that `probe` reads.
+struct Reader<'a>(&'a dyn Source);
+
+impl probe::ReadAt for Reader<'_> {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.0.read_at(buf, offset).map_err(|e| std::io::Error::other(chain(&e)))
+    }
+}

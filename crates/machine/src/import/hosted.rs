@@ -1,0 +1,243 @@
+//! Planned machines of a host: kept, listed, edited, validated again, abandoned.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use store::{Condition, Operation};
+use uuid::Uuid;
+
+use super::plan::{Plan, Surroundings, plan};
+use crate::error::{Error, Reason, Result};
+use crate::finding::{Severity, Verdict};
+use crate::host::{Host, machine_key};
+use crate::planned::{ImportRequest, PlannedEdit};
+use crate::record::{self, MachineRecord, Origin, PLANNED, PlannedRecord};
+
+/// A planned machine as seen from outside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedView {
+    /// Its record.
+    pub record: PlannedRecord,
+    /// One word for its findings.
+    pub verdict: Verdict,
+}
+
+impl From<PlannedRecord> for PlannedView {
+    fn from(record: PlannedRecord) -> Self {
+        Self { verdict: Verdict::of(&record.findings), record }
+    }
+}
+
+impl Host {
+    /// Looks at a package as an import here would: nothing is written.
+    ///
+    /// # Errors
+    /// There is no package, or its configuration is not one.
+    pub fn look(&self, request: &ImportRequest) -> Result<Plan> {
+        let switches = self.switches()?;
+        let target = request.to.clone().unwrap_or_else(|| self.data.join("machines"));
+        let free = free_bytes(&target);
+        plan(
+            request,
+            &Surroundings {
+                facts: &self.facts,
+                switches: &switches,
+                exists: &|id| {
+                    matches!(record::get::<MachineRecord>(&*self.store, &machine_key(id)), Ok(Some(_)))
+                },
+                target: free.map(|free| (target, free)),
+            },
+        )
+    }
+
+    /// Looks at a package and returns what would be kept of it, without keeping it.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    pub fn import_dry_run(&self, request: &ImportRequest) -> Result<PlannedView> {
+        let found = self.look(request)?;
+        let nothing = Origin {
+            configuration: crate::blob::BlobId(String::new()),
+            form: form_name(found.form).to_owned(),
+            runtime_state: None,
+            guest_state: None,
+            source: found.package.root.clone(),
+        };
+        Ok(planned(request, found, nothing).into())
+    }
+
+    /// Imports a package: looks at it and keeps it as a planned machine.
+    ///
+    /// # Errors
+    /// As [`Self::look`], or the same machine is planned already.
+    pub fn import(&self, request: &ImportRequest) -> Result<PlannedView> {
+        let mut request = request.clone();
+        request.path = absolute(&request.path)?;
+        let found = self.look(&request)?;
+        let origin = self.keep_origin(&found)?;
+        let record = planned(&request, found, origin);
+        let key = planned_key(record.id);
+        let put = record::put(key.clone(), &record)?;
+        if !record::commit(&*self.store, vec![Condition::Absent(key)], vec![put])? {
+            return Err(Error::new(
+                Reason::AlreadyExists,
+                format!("a planned machine with the id {} is here already", record.id),
+            )
+            .hint(format!(
+                "`slipway planned delete {}` abandons it; `--new-id` imports beside it",
+                record.id
+            )));
+        }
+        Ok(record.into())
+    }
+
+    fn keep_origin(&self, found: &Plan) -> Result<Origin> {
+        let keep = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| self.blobs.put(b)).transpose();
+        Ok(Origin {
+            configuration: self.blobs.put(&found.configuration_bytes)?,
+            form: form_name(found.form).to_owned(),
+            runtime_state: keep(&found.runtime_state)?,
+            guest_state: keep(&found.guest_state)?,
+            source: found.package.root.clone(),
+        })
+    }
+
+    /// Every planned machine, by name.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn planned(&self) -> Result<Vec<PlannedView>> {
+        let mut all: Vec<PlannedRecord> = record::list(&*self.store, PLANNED)?;
+        all.sort_by(|a, b| (&a.settings.name, a.id).cmp(&(&b.settings.name, b.id)));
+        Ok(all.into_iter().map(PlannedView::from).collect())
+    }
+
+    pub(crate) fn planned_record(&self, id: Uuid) -> Result<(PlannedRecord, u64)> {
+        record::get(&*self.store, &planned_key(id))?
+            .ok_or_else(|| Error::new(Reason::NotFound, format!("no planned machine has the id {id}")))
+    }
+
+    /// Planned machine `id`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn planned_machine(&self, id: Uuid) -> Result<PlannedView> {
+        Ok(self.planned_record(id)?.0.into())
+    }
+
+    /// Changes planned machine `id` and validates it again.
+    ///
+    /// # Errors
+    /// There is none, it is being realized, or its package went away.
+    pub fn edit_planned(&self, id: Uuid, edit: &PlannedEdit) -> Result<PlannedView> {
+        let (old, revision) = self.planned_record(id)?;
+        self.refuse_busy(id, "change")?;
+        let mut request = old.request.clone();
+        edit.apply(&mut request);
+        let found = self.look(&request)?;
+        let mut new = planned(&request, found, old.origin.clone());
+        // The id was given at import: editing something else does not mint another.
+        if request.new_id && old.request.new_id {
+            new.id = old.id;
+        }
+        new.created = old.created;
+        let mut operations = Vec::new();
+        if new.id != id {
+            operations.push(Operation::Delete(planned_key(id)));
+        }
+        operations.push(record::put(planned_key(new.id), &new)?);
+        if !record::commit(&*self.store, vec![Condition::Revision(planned_key(id), revision)], operations)? {
+            return Err(Error::new(
+                Reason::Busy,
+                "the planned machine was changed by somebody else meanwhile",
+            ));
+        }
+        Ok(new.into())
+    }
+
+    /// Validates planned machine `id` again, against the host and the package as they are now.
+    ///
+    /// # Errors
+    /// As [`Self::edit_planned`].
+    pub fn validate_planned(&self, id: Uuid) -> Result<PlannedView> {
+        self.edit_planned(id, &PlannedEdit::default())
+    }
+
+    /// Makes planned machine `id` a machine: a job that copies or overlays its disks.
+    ///
+    /// # Errors
+    /// A finding stands in the way, or it is being realized already.
+    pub fn realize(&self, id: Uuid, owner: &str) -> Result<Uuid> {
+        let view = self.validate_planned(id)?;
+        let errors: Vec<_> = view.record.findings.iter().filter(|f| f.severity == Severity::Error).collect();
+        if let Some(first) = errors.first() {
+            let more =
+                if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
+            let error = Error::new(Reason::NotCompatible, format!("{}: {}{more}", first.id, first.message));
+            return Err(match &first.fix {
+                Some(fix) => error.hint(format!("import again with {fix}")),
+                None => error,
+            });
+        }
+        crate::jobs::submit(
+            self,
+            job::Submission::<super::Realize>::new(super::realize::RealizeParams { planned: view.record.id })
+                .subject(view.record.id.to_string())
+                .owner(owner),
+        )
+    }
+
+    /// Forgets planned machine `id`. The package is not touched.
+    ///
+    /// # Errors
+    /// There is none, or it is being realized.
+    pub fn abandon_planned(&self, id: Uuid) -> Result<()> {
+        let (_, revision) = self.planned_record(id)?;
+        self.refuse_busy(id, "abandon")?;
+        let key = planned_key(id);
+        record::commit(
+            &*self.store,
+            vec![Condition::Revision(key.clone(), revision)],
+            vec![Operation::Delete(key)],
+        )?;
+        Ok(())
+    }
+}
+
+pub(super) fn planned_key(id: Uuid) -> String {
+    format!("{PLANNED}{id}")
+}
+
+fn planned(request: &ImportRequest, found: Plan, origin: Origin) -> PlannedRecord {
+    PlannedRecord {
+        version: 1,
+        id: found.id,
+        source_id: found.configuration.id,
+        settings: found.settings,
+        disks: found.disks,
+        origin,
+        request: request.clone(),
+        findings: found.findings,
+        created: jiff::Timestamp::now(),
+        job: None,
+        extra: serde_json::Map::new(),
+    }
+}
+
+fn form_name(form: vmcx::Form) -> &'static str {
+    match form {
+        vmcx::Form::Container => "container",
+        vmcx::Form::Xml => "xml",
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| Error::io("find", path, e))
+}
+
+/// Free bytes of the file system that `path` is or will be on.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let existing = path.ancestors().find(|p| p.exists())?;
+    let stat = rustix::fs::statvfs(existing).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,99 @@
+//! The domain's jobs: which kinds there are, and how they meet the job runner.
+//!
+//! The runner knows nothing of machines; the kinds reach the host through a [`World`] that does not keep it alive.
+
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use job::Failure;
+use uuid::Uuid;
+
+use crate::error::{Error, Reason, Result};
+use crate::host::Host;
+
+/// What the domain's jobs act on.
+pub(crate) struct World {
+    host: Weak<Host>,
+}
+
+impl World {
+    /// The host, while it is open.
+    pub(crate) fn host(&self) -> std::result::Result<Arc<Host>, Failure> {
+        self.host.upgrade().ok_or_else(|| Failure::new(job::ids::INTERRUPTED, "the host is closing"))
+    }
+}
+
+/// Registers every kind and starts the runner; recovery is left to the caller, once the host is whole.
+pub(crate) fn open(host: &Arc<Host>) -> Result<job::Engine> {
+    let world = Arc::new(World { host: Arc::downgrade(host) });
+    job::Engine::builder(Arc::clone(&host.store))
+        .register::<crate::import::Realize>(Arc::clone(&world))
+        .register::<crate::export::Export>(world)
+        .start()
+        .map_err(failed)
+}
+
+/// Submits a job on behalf of the host.
+pub(crate) fn submit<K: job::Kind>(host: &Host, submission: job::Submission<K>) -> Result<Uuid> {
+    host.jobs().submit(submission).map(|id| id.0).map_err(|e| match e.kind() {
+        job::SubmitErrorKind::Busy { .. } => {
+            Error::new(Reason::Busy, e.to_string()).hint("`slipway job list` shows what is under way")
+        }
+        _ => failed(e),
+    })
+}
+
+/// The unfinished job that holds machine or planned machine `id`.
+pub(crate) fn holding(jobs: &job::Engine, id: Uuid) -> Option<Uuid> {
+    jobs.busy(&id.to_string()).map(|id| id.0)
+}
+
+/// The domain's error for a failure of the job runner.
+pub(crate) fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(Reason::Store, "the job runner failed").caused_by(e)
+}
+
+/// A job's failure from a domain error: its reason becomes the failure's id.
+pub(crate) fn failure(e: &Error) -> Failure {
+    let failure = Failure::new(e.reason().id(), e.chain());
+    match e.hint_text() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// A job's failure from a failed copy, with the reason, path and hint that it carries.
+pub(crate) fn copy_failure(doing: &str, e: &transfer::CopyError) -> Failure {
+    if e.kind() == transfer::FaultKind::Cancelled {
+        return Failure::new(job::ids::INTERRUPTED, "told to stop");
+    }
+    let mut failure =
+        Failure::new(fault_reason(e.kind()).id(), format!("{doing}: {}", crate::error::chain(e)));
+    if let Some(path) = e.path() {
+        failure = failure.path(path);
+    }
+    if let Some(hint) = e.hint() {
+        failure = failure.hint(hint);
+    }
+    failure
+}
+
+/// The reason that a fault of the transfer layer stands for.
+pub(crate) fn fault_reason(kind: transfer::FaultKind) -> Reason {
+    use transfer::FaultKind as K;
+    match kind {
+        K::NotFound | K::Vanished => Reason::NotFound,
+        K::NoSpace => Reason::NoSpace,
+        K::Denied | K::ReadOnly => Reason::AccessDenied,
+        K::AlreadyExists => Reason::AlreadyExists,
+        K::Busy | K::Changed => Reason::InUse,
+        K::Unsupported => Reason::NotSupported,
+        K::Escapes | K::Limit | K::Damaged => Reason::BadPackage,
+        _ => Reason::Io,
+    }
+}
+
+/// A failure of a file operation in a step.
+pub(crate) fn io(doing: &str, path: &Path, e: std::io::Error) -> Failure {
+    failure(&Error::io(doing, path, e)).path(path)
+}

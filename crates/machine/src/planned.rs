@@ -1,0 +1,212 @@
+//! Planned machines: a package read, its machine described, nothing yet made of it.
+//!
+//! These are the words of an import: what was asked ([`ImportRequest`]), where each disk's content is
+//! ([`PlannedDisk`]), and what may be edited before the machine is realized. Making a plan is [`crate::import`]'s part.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::disk::DiskFormat;
+use crate::settings::Profile;
+use crate::switch::SwitchTarget;
+
+/// How a package's disks become the machine's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImportMode {
+    /// Their content is copied; the package is not needed afterwards.
+    #[default]
+    Copy,
+    /// They stay where they are, read-only, under an overlay of ours. Nothing in the package is ever written.
+    Register,
+}
+
+/// What an import was asked to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportRequest {
+    /// Package directory or configuration file.
+    pub path: PathBuf,
+    /// What happens to the disks.
+    #[serde(default)]
+    pub mode: ImportMode,
+    /// Directory for the disks of a copy; `None` is the machine's own.
+    #[serde(default)]
+    pub to: Option<PathBuf>,
+    /// Give the machine a new id.
+    #[serde(default)]
+    pub new_id: bool,
+    /// Give the machine another name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Directories outside the package where disks that moved may be.
+    #[serde(default)]
+    pub disk_dirs: Vec<PathBuf>,
+    /// Switch names of the package and where they lead here.
+    #[serde(default)]
+    pub switches: BTreeMap<String, SwitchTarget>,
+    /// Plug no adapter into any switch.
+    #[serde(default)]
+    pub disconnected: bool,
+    /// Leave checkpoints behind.
+    #[serde(default)]
+    pub without_snapshots: bool,
+    /// Discard Hyper-V's saved state.
+    #[serde(default)]
+    pub discard_saved_state: bool,
+    /// Another number of processors.
+    #[serde(default)]
+    pub processors: Option<u32>,
+    /// Another amount of memory in MiB.
+    #[serde(default)]
+    pub memory_mib: Option<u64>,
+    /// A family of virtual hardware.
+    #[serde(default)]
+    pub profile: Option<Profile>,
+    /// A disk bus for all disks.
+    #[serde(default)]
+    pub disk_bus: Option<engine::DiskBus>,
+    /// A model for all adapters.
+    #[serde(default)]
+    pub nic_model: Option<engine::NicModel>,
+    /// Read disks whose checksums are wrong.
+    #[serde(default)]
+    pub lenient: bool,
+}
+
+/// A disk of a planned machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedDisk {
+    /// The id its record will have.
+    pub id: Uuid,
+    /// Path in the configuration.
+    pub source_path: String,
+    /// File name it goes by: the base's name when a checkpoint's chain is flattened.
+    pub name: String,
+    /// The file found for it; `None` when it is missing.
+    pub file: Option<PathBuf>,
+    /// Every file of its chain, leaf first.
+    #[serde(default)]
+    pub chain: Vec<PathBuf>,
+    /// Size in bytes; 0 while it cannot be read.
+    #[serde(default)]
+    pub virtual_size: u64,
+    /// Bytes that hold data, from metadata: what a copy needs.
+    #[serde(default)]
+    pub data_bytes: u64,
+    /// Format it came in.
+    pub format: DiskFormat,
+    /// Block size in bytes; 0 where the format has none.
+    #[serde(default)]
+    pub block_size: u32,
+    /// Fixed in its format.
+    #[serde(default)]
+    pub fixed: bool,
+    /// Logical sector size in bytes.
+    pub logical_sector_size: u32,
+    /// Physical sector size in bytes.
+    pub physical_sector_size: u32,
+    /// Virtual disk id.
+    #[serde(default)]
+    pub virtual_disk_id: Uuid,
+    /// Boot loaders found on it, to be entered into new UEFI variables.
+    #[serde(default)]
+    pub boot_entries: Vec<PlannedBootEntry>,
+}
+
+/// A boot entry that new UEFI variables get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedBootEntry {
+    /// What the firmware's menu shows.
+    pub description: String,
+    /// Partition number, from 1.
+    pub partition: u32,
+    /// First sector.
+    pub start_sector: u64,
+    /// Length in sectors.
+    pub sectors: u64,
+    /// GPT partition id, if the table is GPT.
+    #[serde(default)]
+    pub partition_id: Option<Uuid>,
+    /// MBR disk signature, if the table is MBR.
+    #[serde(default)]
+    pub mbr_signature: Option<u32>,
+    /// `\EFI\debian\shimx64.efi`.
+    pub loader: String,
+}
+
+/// An edit of a planned machine; absent fields stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedEdit {
+    /// Another name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Another number of processors.
+    #[serde(default)]
+    pub processors: Option<u32>,
+    /// Another amount of memory in MiB.
+    #[serde(default)]
+    pub memory_mib: Option<u64>,
+    /// Further switch mappings.
+    #[serde(default)]
+    pub switches: BTreeMap<String, SwitchTarget>,
+    /// Plug no adapter in.
+    #[serde(default)]
+    pub disconnected: Option<bool>,
+    /// Further directories for disks.
+    #[serde(default)]
+    pub disk_dirs: Vec<PathBuf>,
+    /// Leave checkpoints behind.
+    #[serde(default)]
+    pub without_snapshots: Option<bool>,
+    /// Discard saved state.
+    #[serde(default)]
+    pub discard_saved_state: Option<bool>,
+    /// Give it a new id.
+    #[serde(default)]
+    pub new_id: Option<bool>,
+    /// A family of virtual hardware.
+    #[serde(default)]
+    pub profile: Option<Profile>,
+    /// A disk bus for all disks.
+    #[serde(default)]
+    pub disk_bus: Option<engine::DiskBus>,
+    /// A model for all adapters.
+    #[serde(default)]
+    pub nic_model: Option<engine::NicModel>,
+    /// Directory for the disks of a copy.
+    #[serde(default)]
+    pub to: Option<PathBuf>,
+}
+
+impl PlannedEdit {
+    /// Writes the edit into the request it refines, from which the plan is made anew.
+    pub fn apply(&self, request: &mut ImportRequest) {
+        fn over<T: Clone>(into: &mut Option<T>, from: &Option<T>) {
+            if from.is_some() {
+                into.clone_from(from);
+            }
+        }
+        over(&mut request.name, &self.name);
+        over(&mut request.processors, &self.processors);
+        over(&mut request.memory_mib, &self.memory_mib);
+        over(&mut request.profile, &self.profile);
+        over(&mut request.disk_bus, &self.disk_bus);
+        over(&mut request.nic_model, &self.nic_model);
+        over(&mut request.to, &self.to);
+        request.switches.extend(self.switches.clone());
+        request.disk_dirs.extend(self.disk_dirs.iter().cloned());
+        for (flag, edit) in [
+            (&mut request.disconnected, self.disconnected),
+            (&mut request.without_snapshots, self.without_snapshots),
+            (&mut request.discard_saved_state, self.discard_saved_state),
+            (&mut request.new_id, self.new_id),
+        ] {
+            if let Some(value) = edit {
+                *flag = value;
+            }
+        }
+    }
+}
