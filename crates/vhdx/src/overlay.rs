@@ -60,7 +60,9 @@ impl Storage for Overlay {
         let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
         // What the replay adds to the file's length is zero unless the log says otherwise.
         let stored = self.base.len()?.saturating_sub(offset).min(buf.len() as u64) as usize;
-        self.base.read_at(&mut buf[..stored], offset)?;
+        if stored > 0 {
+            self.base.read_at(&mut buf[..stored], offset)?;
+        }
         buf[stored..].fill(0);
         let first = self.changes.range(..=offset).next_back().map_or(offset, |(start, _)| *start);
         for (&start, &(change_end, change)) in self.changes.range(first..end) {

@@ -1,5 +1,7 @@
 //! Chains: what layers give together, which parents are taken, which are refused.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

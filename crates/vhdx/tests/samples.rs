@@ -1,5 +1,11 @@
 //! Real files give the hash and size that independent readers agree on (samples/MANIFEST.md).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test panics when it cannot go on and prints what it found"
+)]
+
 mod support;
 
 use support::{content_hash, sample, samples};
@@ -81,4 +87,17 @@ fn missing_parents_may_read_as_zeros() {
     let image = Image::open(&path, &options).expect("opening without the parent");
     assert_eq!(image.virtual_size(), 4194304);
     assert_eq!(content_hash(&image), "9e96fac774e2e3606e0e3d5f1152844ca3c6a45ed45e61f36586b2cd60b19d3f");
+}
+
+#[test]
+fn a_vhd_chain_with_wrong_checksums_reads_leniently() {
+    let Some(dir) = samples() else { return };
+    let Some(child) = sample(&dir, "vhd/qemu-image-differential.vhd") else { return };
+    let Some(parent) = sample(&dir, "vhd/qemu-image.vhd") else { return };
+    let strict = ImageOptions { parents: vec![parent], ..ImageOptions::default() };
+    let error = Image::open(&child, &strict).expect_err("wrong checksums");
+    assert_eq!(error.kind(), vhdx::OpenErrorKind::Checksum);
+    let image = Image::open(&child, &ImageOptions { lenient: true, ..strict }).expect("leniently");
+    assert_eq!((image.layers().len(), image.virtual_size()), (2, 104448));
+    assert_eq!(content_hash(&image), "c6db12a7db548e193c29420c1b4533e4708b20c5033db5cc29ef075d48316d25");
 }

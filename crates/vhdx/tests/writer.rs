@@ -1,5 +1,7 @@
 //! The writer against a model: every block and sector size, crashes, failures, threads, the largest disk.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! What the integration tests share: real samples, and storages that misbehave on purpose.
 #![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says why")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 pub(crate) mod build;
 pub(crate) mod storage;
