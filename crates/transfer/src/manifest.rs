@@ -268,9 +268,16 @@ impl Manifest {
     }
 }
 
-/// Case as Windows file systems fold it, near enough: two names that Windows would call one are one.
+/// Case as Windows file systems fold it, near enough: character by character, one for one (so `ß` stays what it is).
 pub(crate) fn fold_case(name: &str) -> String {
-    name.chars().flat_map(char::to_uppercase).collect()
+    let fold = |c: char| {
+        let mut upper = c.to_uppercase();
+        match (upper.next(), upper.next()) {
+            (Some(one), None) => one,
+            _ => c,
+        }
+    };
+    name.chars().map(fold).collect()
 }
 
 fn shorten(text: &str) -> String {

@@ -52,12 +52,13 @@ pub(super) fn resolve(
 ) -> Result<PathBuf, DiskNotFound> {
     let mut tried = Vec::new();
     let names = windows_components(wanted);
-    let usable = !names.is_empty() && names.iter().rev().take(MAX_DEPTH).all(|name| check_name(name).is_ok());
-    if !usable {
+    // The file's name and as many directories above it as are plain names.
+    let usable = names.iter().rev().take(MAX_DEPTH).take_while(|name| check_name(name).is_ok()).count();
+    if usable == 0 {
         tried.push(Tried { path: PathBuf::from(wanted), why: "not a path to a file" });
         return Err(DiskNotFound { wanted: wanted.to_owned(), tried });
     }
-    let names = &names[names.len().saturating_sub(MAX_DEPTH)..];
+    let names = &names[names.len() - usable..];
 
     // (directory, fence): nothing found through the directory may lie outside the fence.
     let mut places: Vec<(PathBuf, PathBuf)> = Vec::new();

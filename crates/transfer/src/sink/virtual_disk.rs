@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vhdx::{CreateOptions, Storage, Writer};
+use vhdx::{CreateOptions, Storage, VhdWriter, Writer};
 
-use super::{RawSink, Sink, SinkError};
+use super::{Sink, SinkError};
 use crate::fault::{Fault, FaultKind};
 
 /// A VHDX being written.
@@ -79,40 +79,54 @@ impl Sink for VhdxSink {
 
 /// A VHD being written. It has no checkpoint: an interrupted one starts over.
 #[derive(Debug)]
-pub struct VhdSink(RawSink);
+pub struct VhdSink {
+    path: PathBuf,
+    writer: VhdWriter,
+    storage: Arc<dyn Storage>,
+    size: u64,
+}
 
 impl VhdSink {
     /// Begins a VHD in empty `storage`.
     ///
     /// # Errors
     /// When the options break a rule of the format, or the storage fails.
-    pub fn create(_: Arc<dyn Storage>, path: &Path, _: &CreateOptions) -> Result<Self, SinkError> {
-        Err(Fault::new(FaultKind::Unsupported, "create", path).detail("VHD cannot be written yet").into())
+    pub fn create(
+        storage: Arc<dyn Storage>,
+        path: &Path,
+        options: &CreateOptions,
+    ) -> Result<Self, SinkError> {
+        let writer = VhdWriter::create(Arc::clone(&storage), options)
+            .map_err(|error| Fault::foreign(error, FaultKind::Unsupported, "create", path))?;
+        Ok(Self { path: path.to_owned(), writer, storage, size: options.virtual_size })
     }
 }
 
 impl Sink for VhdSink {
     fn path(&self) -> &Path {
-        self.0.path()
+        &self.path
     }
 
     fn size(&self) -> u64 {
-        self.0.size()
+        self.size
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), SinkError> {
-        self.0.write_at(buf, offset)
+        self.writer
+            .write_at(buf, offset)
+            .map_err(|error| Fault::foreign(error, FaultKind::Other, "write", &self.path).at(offset).into())
     }
 
-    fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), SinkError> {
-        self.0.write_zeroes(offset, length)
+    fn write_zeroes(&self, _offset: u64, _length: u64) -> Result<(), SinkError> {
+        Ok(())
     }
 
     fn checkpoint(&self) -> Result<(), SinkError> {
-        self.0.checkpoint()
+        self.storage.sync().map_err(|error| Fault::io(error, "sync", &self.path).into())
     }
 
     fn finish(self: Box<Self>) -> Result<(), SinkError> {
-        self.0.checkpoint()
+        let Self { path, writer, .. } = *self;
+        writer.finish().map_err(|error| Fault::foreign(error, FaultKind::Other, "finish", &path).into())
     }
 }

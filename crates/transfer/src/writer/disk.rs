@@ -327,14 +327,15 @@ fn complete(
     let unreadable = |error| WriterError::io(error, "read", &place.disk);
     let storage = writer.fs.open(&place.disk).map_err(unreadable)?;
     let file_size = storage.len().map_err(unreadable)?;
-    let block_size = match plan.format {
-        TargetFormat::Raw => 0,
+    // What the file itself says: formats differ in what they can hold (a VHD has no physical sector size).
+    let (block_size, logical_sector_size, physical_sector_size) = match plan.format {
+        TargetFormat::Raw => (0, plan.logical_sector_size, plan.physical_sector_size),
         TargetFormat::Vhd | TargetFormat::Vhdx => {
-            let image =
-                vhdx::Image::open_storage(storage, &place.disk.to_string_lossy(), &Default::default());
-            let image =
-                image.map_err(|error| Fault::foreign(error, FaultKind::Damaged, "read back", &place.disk))?;
-            image.layers().first().map_or(0, |layer| layer.info.block_size)
+            let name = place.disk.to_string_lossy();
+            let image = vhdx::Image::open_storage(storage, &name, &Default::default())
+                .map_err(|error| Fault::foreign(error, FaultKind::Damaged, "read back", &place.disk))?;
+            let block_size = image.layers().first().map_or(0, |layer| layer.info.block_size);
+            (block_size, image.logical_sector_size(), image.physical_sector_size())
         }
     };
     let entry = DiskEntry {
@@ -342,8 +343,8 @@ fn complete(
         format: plan.format.name().to_owned(),
         virtual_size: plan.virtual_size,
         block_size,
-        logical_sector_size: plan.logical_sector_size,
-        physical_sector_size: plan.physical_sector_size,
+        logical_sector_size,
+        physical_sector_size,
         disk_id: plan.disk_id,
         file_size,
         digest: ContentDigest {
