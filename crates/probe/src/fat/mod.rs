@@ -252,6 +252,3 @@ impl Next {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
