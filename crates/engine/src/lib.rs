@@ -25,6 +25,7 @@ pub mod qemu;
 mod qmp;
 pub mod sim;
 pub mod spec;
+pub mod varstore;
 
 pub use error::{AttachError, AttachErrorKind, GuestError, GuestErrorKind, StartError, StartErrorKind};
 pub use guest::{

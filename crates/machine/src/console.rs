@@ -61,7 +61,8 @@ impl Host {
         let dir = self.places(&record).runtime;
         let path = dir.join(format!("screen-{}.tmp", Uuid::new_v4().simple()));
         let taken = guest.screenshot(&path).map_err(|e| {
-            Error::new(Reason::Engine, format!("cannot take a picture of `{}`", record.settings.name)).caused_by(e)
+            Error::new(Reason::Engine, format!("cannot take a picture of `{}`", record.settings.name))
+                .caused_by(e)
         });
         let read = || {
             let mut bytes = Vec::new();
@@ -100,9 +101,14 @@ impl Host {
             return Err(Error::new(Reason::InvalidArgument, "no keys were given"));
         }
         if presses.len() > keys::MAX_TEXT {
-            return Err(Error::new(Reason::InvalidArgument, format!("more than {} keys at once", keys::MAX_TEXT)));
+            return Err(Error::new(
+                Reason::InvalidArgument,
+                format!("more than {} keys at once", keys::MAX_TEXT),
+            ));
         }
         let guest = self.guest(id)?;
-        guest.send_keys(&presses).map_err(|e| Error::new(Reason::Engine, "the guest took no keys").caused_by(e))
+        guest
+            .send_keys(&presses)
+            .map_err(|e| Error::new(Reason::Engine, "the guest took no keys").caused_by(e))
     }
 }

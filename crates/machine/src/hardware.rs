@@ -30,10 +30,13 @@ pub struct Places {
     pub switches: PathBuf,
 }
 
+/// File name of a machine's UEFI variables in its home.
+pub(crate) const VARIABLES: &str = "uefi-vars.fd";
+
 impl Places {
     /// The machine's UEFI variables.
     pub fn variables(&self) -> PathBuf {
-        self.home.join("uefi-vars.fd")
+        self.home.join(VARIABLES)
     }
 
     /// The machine's TPM state.

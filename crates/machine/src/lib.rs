@@ -38,5 +38,6 @@ pub mod report;
 pub mod settings;
 pub mod switch;
 
+pub use engine::{HostReport, Verdict};
 pub use error::{Error, Reason, Result, chain};
 pub use host::{Host, HostOptions, MachineView};

@@ -16,7 +16,7 @@ use crate::settings::{
 };
 
 /// Newest configuration version whose keys are known here (12.0, Server 2025), times 256.
-pub const NEWEST_VERSION: i64 = 12 << 8;
+pub(crate) const NEWEST_VERSION: i64 = 12 << 8;
 
 /// A configuration as read: the typed settings and what else an import needs to know of it.
 #[derive(Clone, Debug)]

@@ -130,8 +130,7 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
     findings.extend(plugged);
     let firmware_entries =
         guest_state_findings(&configuration, &settings, guest_state.as_deref(), &mut findings);
-    let disks =
-        look_at_disks(&configuration, &package, request, &mut settings, &mut findings, firmware_entries);
+    let disks = look_at_disks(&configuration, &package, request, &mut settings, &mut findings, known);
     dvds(&configuration, &package, request, &mut settings, &mut findings);
     findings.extend(report::guest(&settings, request, &disks));
     if let Some((target, free)) = &around.target {

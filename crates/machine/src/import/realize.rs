@@ -237,7 +237,7 @@ fn firmware(cx: &mut Cx<'_>) -> Result<usize, Failure> {
 
 fn remove_home(cx: &mut Cx<'_>, _why: UndoReason) -> Result<(), Failure> {
     let Some(claim) = cx.try_output(claim)? else { return Ok(()) };
-    match fs::remove_file(claim.home.join("uefi-vars.fd")) {
+    match fs::remove_file(claim.home.join(crate::hardware::VARIABLES)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &claim.home, e)),
         _ => Ok(()),
     }
