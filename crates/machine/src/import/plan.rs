@@ -128,8 +128,8 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
     findings.extend(report::snapshots(&names, configuration.snapshots, request));
     let (plugged, new_switches) = report::connect(&mut settings, request, around.switches, around.facts);
     findings.extend(plugged);
-    let firmware_entries =
-        guest_state_findings(&configuration, &settings, guest_state.as_deref(), &mut findings);
+    let old_firmware = guest_state_findings(&configuration, &settings, guest_state.as_deref(), &mut findings);
+    let known = old_firmware || super::firmware::configured_entries(&configuration.nvram) > 0;
     let disks = look_at_disks(&configuration, &package, request, &mut settings, &mut findings, known);
     dvds(&configuration, &package, request, &mut settings, &mut findings);
     findings.extend(report::guest(&settings, request, &disks));
