@@ -1,3 +1,76 @@
-//! `slipway`: the command line. Parses arguments and calls one function per command.
+//! `slipway`: the command line.
+//!
+//! Parses arguments, calls one function per command, prints what failed, and ends with one of a fixed set of exit codes.
+//! Commands on files (`inspect`, `verify`, `disk`, `config`, `explain`) need no daemon; the others are clients of its
+//! REST interface.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod failure;
+mod printer;
+mod progress;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{ChainArgs, Cli, Command, ConfigCommand, DiskCommand};
+use commands::{config, disk, explain, inspect, verify};
+use failure::Result;
+use printer::{CLOSED, Printer};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let printer = Printer { json: cli.common.json, quiet: cli.common.quiet };
+    match run(printer, cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.id == CLOSED => ExitCode::SUCCESS,
+        Err(failure) => {
+            printer.failure(&failure);
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+fn run(printer: Printer, command: Command) -> Result {
+    match command {
+        Command::Inspect { path, recursive: true, csv } => inspect::recursive(printer, &path, csv),
+        Command::Inspect { path, .. } => inspect::inspect(printer, &path),
+        Command::Verify { dir, disk_dirs } => verify::verify(printer, &dir, &disk_dirs),
+        Command::Disk(command) => run_disk(printer, command),
+        Command::Config(ConfigCommand::Dump { file }) => config::dump(printer, &file),
+        Command::Config(ConfigCommand::Rewrite { source, target }) => config::rewrite(printer, &source, &target),
+        Command::Explain { id } => explain::explain(printer, id.as_deref()),
+    }
+}
+
+fn run_disk(printer: Printer, command: DiskCommand) -> Result {
+    match command {
+        DiskCommand::Info { file, chain } => disk::info(printer, &file, &chain_options(chain)),
+        DiskCommand::Map { file, chain } => disk::map(printer, &file, &chain_options(chain)),
+        DiskCommand::Check { file, .. } => disk::check(printer, &file),
+        DiskCommand::Hash { file, chain } => disk::hash(printer, &file, &chain_options(chain)),
+        DiskCommand::Convert { source, target, format, block_size, fixed, logical_sector_size, chain } => {
+            let options = disk::ConvertOptions {
+                format,
+                block_size: block_size.unwrap_or(0),
+                fixed,
+                logical_sector_size,
+                chain: chain_options(chain),
+            };
+            disk::convert(printer, &source, &target, &options)
+        }
+    }
+}
+
+fn chain_options(args: ChainArgs) -> disk::ChainOptions {
+    disk::ChainOptions {
+        parents: args.parents,
+        missing_parent_zero: args.missing_parent.is_some(),
+        ignore_linkage: args.ignore_linkage,
+        lenient: args.lenient,
+    }
+}

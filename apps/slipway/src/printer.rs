@@ -1,0 +1,123 @@
+//! The one door for output: data on stdout, talk on stderr.
+//!
+//! `--json` prints data as JSON and silences nothing else; `--quiet` silences talk. A closed stdout (`| head`) ends the
+//! program quietly, as it does other Unix tools.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::failure::{Failure, Result};
+
+/// Where commands print.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Printer {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+}
+
+impl Printer {
+    /// One line of data.
+    pub(crate) fn line(self, text: impl AsRef<str>) -> Result {
+        let mut out = io::stdout().lock();
+        done(writeln!(out, "{}", text.as_ref()))
+    }
+
+    /// Data as JSON, indented.
+    pub(crate) fn json<T: Serialize>(self, value: &T) -> Result {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|e| Failure::new("internal", format!("cannot print as JSON: {e}")))?;
+        self.line(text)
+    }
+
+    /// One line of talk.
+    #[expect(clippy::print_stderr, reason = "this is the door")]
+    pub(crate) fn talk(self, text: impl AsRef<str>) {
+        if !self.quiet {
+            eprintln!("{}", text.as_ref());
+        }
+    }
+
+    /// A failure: always on stderr, with its hint.
+    #[expect(clippy::print_stderr, reason = "this is the door")]
+    pub(crate) fn failure(self, failure: &Failure) {
+        if self.json {
+            let value = serde_json::json!({
+                "error": { "id": failure.id, "message": failure.message, "hint": failure.hint }
+            });
+            eprintln!("{value}");
+            return;
+        }
+        eprintln!("error: {} [{}]", failure.message, failure.id);
+        if let Some(hint) = &failure.hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+
+    /// Rows under headings, columns as wide as they must be.
+    pub(crate) fn table(self, headings: &[&str], rows: &[Vec<String>]) -> Result {
+        let mut widths: Vec<usize> = headings.iter().map(|h| h.chars().count()).collect();
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
+            let mut text = String::new();
+            for (cell, width) in cells.zip(&widths) {
+                text.push_str(cell);
+                text.push_str(&" ".repeat(width.saturating_sub(cell.chars().count()) + 2));
+            }
+            text.trim_end().to_owned()
+        };
+        self.line(line(&mut headings.iter().copied()))?;
+        for row in rows {
+            self.line(line(&mut row.iter().map(String::as_str)))?;
+        }
+        Ok(())
+    }
+
+    /// Whether progress is worth drawing.
+    pub(crate) fn draws(self) -> bool {
+        !self.quiet && !self.json && io::stderr().is_terminal()
+    }
+}
+
+fn done(written: io::Result<()>) -> Result {
+    match written {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Failure::new(CLOSED, "")),
+        Err(e) => Err(Failure::new("io", format!("cannot write to standard output: {e}"))),
+    }
+}
+
+/// The id of the failure that a closed stdout is.
+pub(crate) const CLOSED: &str = "closed-output";
+
+/// Bytes for people: `1.5 GiB`.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1024.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if value.fract() < 0.05 || value >= 100.0 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+}
+
+/// `text` as a word that a shell reads back as it is.
+pub(crate) fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,@%=:".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,38 @@
+//! Sizes as people write them: `4096`, `32M`, `8GiB`.
+
+/// Bytes from a number with an optional binary suffix (K, M, G, T; `KiB` and `KB` mean the same).
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a size: expected a number such as 32M"))?;
+    let shift = match suffix.trim().to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(format!("`{suffix}` is not a unit: expected K, M, G or T")),
+    };
+    number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too large"))
+}
+
+/// A block size in bytes; whether the format allows it, the format says.
+pub(crate) fn block_size(text: &str) -> Result<u32, String> {
+    u32::try_from(size(text)?).map_err(|_| format!("`{text}` is too large for a block"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [("512", 512), ("1K", 1024), ("32M", 32 << 20), ("32MiB", 32 << 20), ("8 GB", 8 << 30)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "x", "-1", "1.5G", "1X", "99999999T"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}
