@@ -1,16 +1,15 @@
 //! UEFI variables of a machine that comes in: the firmware's own template, with the boot entries that lead to its disks.
 //!
 //! Entries that the old firmware knew (in the guest state file, or in the configuration of older versions) are carried
-//! over; where it knew none, those that the plan found on the EFI partition are added. How variables are stored is the
-//! engine's part.
+//! over in short form; where it knew none, those that the plan found on the EFI partition are added. How variables are
+//! stored is the engine's part.
 
 use std::path::Path;
 
-use engine::varstore::{
-    self, BootEntry, Imported, LoadOption, PartitionRef, PartitionSignature, Place, VarStore, Variable,
-};
+use engine::varstore::VarStore;
+use engine::varstore::boot::{BootEntry, ForeignVariable, PartitionIdentity, portable_entries, shorten};
 use job::Failure;
-use vmcx::vmgs;
+use vmcx::vmgs::{self, Variable};
 
 use crate::config;
 use crate::error::{Error, Reason, Result, chain};
@@ -19,32 +18,23 @@ use crate::jobs::failure;
 use crate::planned::PlannedBootEntry;
 use crate::record::PlannedRecord;
 
-/// The variables of a guest state file.
-fn from_guest_state(variables: Vec<vmgs::Variable>) -> Vec<Variable> {
-    variables.into_iter().map(|v| Variable::new(v.vendor, v.name, v.attributes, v.data)).collect()
+/// Boot entries of an old firmware's variables that can be carried over, in boot order.
+fn carried(variables: &[Variable]) -> Vec<Vec<u8>> {
+    let foreign: Vec<_> = variables
+        .iter()
+        .map(|v| ForeignVariable { vendor: v.vendor, name: &v.name, data: &v.data })
+        .collect();
+    portable_entries(&foreign)
 }
 
-/// The boot entries among the values of a configuration's `nvram` node. Their names there are not public, so a value that
-/// reads as a load option is taken for one, and their order is that of the tree.
-fn from_configuration(nvram: &[Vec<u8>]) -> Vec<Variable> {
-    let options = nvram.iter().filter(|v| LoadOption::parse(v).is_some());
-    options
-        .zip(0u16..)
-        .map(|(data, n)| {
-            let name = format!("Boot{n:04X}");
-            Variable::new(varstore::GLOBAL, name, varstore::attributes::BOOT, data.clone())
-        })
-        .collect()
-}
-
-/// How many boot entries of a guest state file's variables can be carried over.
-pub(super) fn carried_entries(variables: Vec<vmgs::Variable>) -> usize {
-    Imported::count(&from_guest_state(variables))
+/// How many boot entries of an old firmware's variables can be carried over.
+pub(super) fn carried_entries(variables: &[Variable]) -> usize {
+    carried(variables).len()
 }
 
 /// How many values of a configuration's `nvram` node are boot entries that can be carried over.
 pub(super) fn configured_entries(nvram: &[Vec<u8>]) -> usize {
-    Imported::count(&from_configuration(nvram))
+    nvram.iter().filter(|v| shorten(v).is_some()).count()
 }
 
 /// Makes the machine's variables in `home`; how many boot entries were added.
@@ -60,49 +50,48 @@ fn make(host: &Host, plan: &PlannedRecord, home: &Path) -> Result<usize> {
     else {
         return Ok(0);
     };
-    let broken = |e: varstore::VarStoreError| {
+    let broken = |e: engine::varstore::VarStoreError| {
         Error::new(Reason::HostLacks, format!("cannot prepare UEFI variables: {}", chain(&e)))
     };
-    let mut store = VarStore::open(&firmware.vars).map_err(broken)?;
-    let mut added =
-        store.import_boot_entries(&known_to_old_firmware(host, plan)?).map_err(broken)?.entries.len();
-    for entry in plan.disks.iter().flat_map(|d| &d.boot_entries).filter_map(boot_entry) {
-        store.add_boot_entry(&entry, Place::Last).map_err(broken)?;
-        added += 1;
-    }
-    store.save(&home.join(crate::hardware::VARIABLES)).map_err(broken)?;
-    Ok(added)
-}
-
-fn known_to_old_firmware(host: &Host, plan: &PlannedRecord) -> Result<Vec<Variable>> {
+    let mut store = VarStore::read(&firmware.vars).map_err(broken)?;
+    let mut options = Vec::new();
     if let Some(blob) = &plan.origin.guest_state {
         let bytes = host.blobs.get(blob)?;
         if let Ok(variables) = vmgs::parse(&bytes).and_then(|state| state.nvram()) {
-            let variables = from_guest_state(variables);
-            if Imported::count(&variables) > 0 {
-                return Ok(variables);
-            }
+            options = carried(&variables);
         }
     }
-    let bytes = host.blobs.get(&plan.origin.configuration)?;
-    let configuration = vmcx::read(&bytes).ok().and_then(|d| config::read(&d.tree).ok());
-    Ok(configuration.map(|c| from_configuration(&c.nvram)).unwrap_or_default())
+    if options.is_empty() {
+        let bytes = host.blobs.get(&plan.origin.configuration)?;
+        let configuration = vmcx::read(&bytes).ok().and_then(|d| config::read(&d.tree).ok());
+        options = configuration.iter().flat_map(|c| &c.nvram).filter_map(|v| shorten(v)).collect();
+    }
+    let mut added = options.len();
+    for option in options {
+        store.add_load_option(option);
+    }
+    for entry in plan.disks.iter().flat_map(|d| &d.boot_entries) {
+        if let Some(entry) = boot_entry(entry) {
+            store.add_boot_entry(&entry);
+            added += 1;
+        }
+    }
+    store.write(&home.join(crate::hardware::VARIABLES)).map_err(broken)?;
+    Ok(added)
 }
 
 fn boot_entry(planned: &PlannedBootEntry) -> Option<BootEntry> {
-    let signature = match (planned.partition_id, planned.mbr_signature) {
-        (Some(id), _) => PartitionSignature::Gpt(id),
-        (None, Some(signature)) => PartitionSignature::Mbr(signature),
+    let identity = match (planned.partition_id, planned.mbr_signature) {
+        (Some(id), _) => PartitionIdentity::Gpt(id),
+        (None, Some(signature)) => PartitionIdentity::Mbr(signature),
         (None, None) => return None,
     };
     Some(BootEntry {
         description: planned.description.clone(),
-        partition: PartitionRef {
-            number: planned.partition,
-            start_lba: planned.start_sector,
-            size_lba: planned.sectors,
-            signature,
-        },
-        path: planned.loader.clone(),
+        partition: planned.partition,
+        start_sector: planned.start_sector,
+        sectors: planned.sectors,
+        identity,
+        loader: planned.loader.clone(),
     })
 }

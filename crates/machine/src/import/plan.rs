@@ -234,7 +234,7 @@ fn guest_state_findings(
         ));
     }
     settings.generation == Generation::Two
-        && state.nvram().is_ok_and(|vars| super::firmware::carried_entries(vars) > 0)
+        && state.nvram().is_ok_and(|vars| super::firmware::carried_entries(&vars) > 0)
 }
 
 fn look_at_disks(
