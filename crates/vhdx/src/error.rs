@@ -14,6 +14,8 @@ use uuid::Uuid;
 pub(crate) enum Fault {
     #[error("cannot read {what} at offset {offset}")]
     Io { what: &'static str, offset: u64, source: io::Error },
+    #[error("cannot write {what} at offset {offset}")]
+    Write { what: &'static str, offset: u64, source: io::Error },
     #[error("cannot open the file")]
     Open { source: io::Error },
     #[error("neither a VHDX nor a VHD file")]
@@ -74,7 +76,7 @@ impl Fault {
 
     pub(crate) fn kind(&self) -> OpenErrorKind {
         match self {
-            Self::Io { .. } | Self::Open { .. } => OpenErrorKind::Io,
+            Self::Io { .. } | Self::Write { .. } | Self::Open { .. } => OpenErrorKind::Io,
             Self::NotADisk => OpenErrorKind::NotADisk,
             Self::Truncated { .. } => OpenErrorKind::Truncated,
             Self::Checksum { .. } => OpenErrorKind::Checksum,
@@ -92,6 +94,7 @@ impl Fault {
     pub(crate) fn offset(&self) -> Option<u64> {
         match self {
             Self::Io { offset, .. }
+            | Self::Write { offset, .. }
             | Self::Truncated { offset, .. }
             | Self::Checksum { offset, .. }
             | Self::Log { offset }

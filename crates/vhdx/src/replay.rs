@@ -44,7 +44,7 @@ pub(crate) fn replay_log(storage: Arc<dyn Storage>) -> Result<bool, Fault> {
         }
     }
 
-    let write = |offset| move |source| Fault::io("(writing) the replayed log", offset, source);
+    let write = |offset| move |source| Fault::Write { what: "the replayed log", offset, source };
     let length = storage.len().map_err(|source| Fault::io("the file's length", 0, source))?;
     if length < replay.last_offset {
         storage.set_len(replay.last_offset).map_err(write(length))?;

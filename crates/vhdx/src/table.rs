@@ -13,7 +13,7 @@ use crate::storage::Storage;
 /// Bytes of a page: small, because scattered writes touch one each.
 const PAGE: u64 = 4096;
 /// Dirty pages at which the writer must flush: 16 MiB.
-pub(crate) const SPILL_PAGES: usize = 4096;
+const SPILL_PAGES: usize = 4096;
 /// Clean pages kept on top: 4 MiB.
 const CLEAN_PAGES: usize = 1024;
 

@@ -24,7 +24,7 @@ use crate::metadata::{self, BLOCK_SIZES, Metadata};
 use crate::reader::Parts;
 use crate::region::{self, Region};
 use crate::storage::Storage;
-use crate::table::{SPILL_PAGES, Table};
+use crate::table::Table;
 
 /// Block size when the options say 0: what Windows makes for a dynamic disk.
 pub const DEFAULT_BLOCK_SIZE: u32 = 32 << 20;
@@ -447,8 +447,6 @@ impl Writer {
         written
     }
 }
-
-const _: () = assert!(SPILL_PAGES > 0);
 
 /// The table of a fixed disk: every block present, one after another.
 fn write_fixed_table(storage: &dyn Storage, layout: &Layout) -> std::io::Result<()> {
