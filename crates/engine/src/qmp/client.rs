@@ -47,6 +47,8 @@ struct Shared {
 pub(crate) struct Client {
     shared: Arc<Shared>,
     writer: Mutex<UnixStream>,
+    /// The same socket, to close it while another thread is stuck writing.
+    closer: UnixStream,
     next_id: AtomicU64,
 }
 
@@ -64,6 +66,7 @@ impl Client {
     pub(crate) fn over(stream: UnixStream) -> Result<(Client, Receiver<Event>), QmpError> {
         stream.set_write_timeout(Some(WRITE_LIMIT))?;
         let reader = stream.try_clone()?;
+        let closer = stream.try_clone()?;
         let (events_in, events) = mpsc::channel();
         let shared = Arc::new(Shared {
             waiting: Mutex::new(Some(HashMap::new())),
@@ -74,7 +77,7 @@ impl Client {
         std::thread::Builder::new()
             .name("qmp".into())
             .spawn(move || read_until_end(reader, &for_reader, &greeted))?;
-        let client = Client { shared, writer: Mutex::new(stream), next_id: AtomicU64::new(1) };
+        let client = Client { shared, writer: Mutex::new(stream), closer, next_id: AtomicU64::new(1) };
         match greeting.recv_timeout(HELLO_LIMIT) {
             Ok(()) => {}
             Err(RecvTimeoutError::Timeout) => {
@@ -119,7 +122,8 @@ impl Client {
                 waiting.remove(&id);
             }
         };
-        if let Err(error) = lock(&self.writer).write_all(&line) {
+        let written = lock(&self.writer).write_all(&line);
+        if let Err(error) = written {
             forget();
             // Half a line may be out: this connection can carry nothing more.
             self.close();
@@ -150,7 +154,7 @@ impl Client {
     /// Ends the connection; the peer goes on.
     pub(crate) fn close(&self) {
         // A failure means that it is closed already.
-        let _ = lock(&self.writer).shutdown(Shutdown::Both);
+        let _ = self.closer.shutdown(Shutdown::Both);
     }
 }
 
@@ -304,6 +308,19 @@ mod tests {
         assert!(events.recv().is_err());
         assert!(matches!(client.execute("y", Value::Null, LIMIT), Err(QmpError::Disconnected)));
         assert!(client.subscribe().recv().is_err());
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_written_fails_at_once_and_ends_the_connection() {
+        let (stream, thread) = peer(|lines, _out| {
+            let mut rest = String::new();
+            assert_eq!(lines.read_line(&mut rest).unwrap(), 0, "closed by the client");
+        });
+        let (client, events) = Client::over(stream).unwrap();
+        client.closer.shutdown(Shutdown::Write).unwrap();
+        assert!(matches!(client.execute("x", Value::Null, LIMIT), Err(QmpError::Disconnected)));
+        assert!(events.recv().is_err());
         thread.join().unwrap();
     }
 
