@@ -127,6 +127,37 @@ impl Fault {
         Self { cause: Some(error.into()), ..Self::new(kind, doing, path) }
     }
 
+    /// What an NBD peer, or its absence, did.
+    pub(crate) fn nbd(error: nbd::RequestError, doing: &'static str, path: &Path) -> Self {
+        use nbd::{RequestErrorKind as Kind, ServerErrno as Errno};
+        let kind = match error.kind() {
+            Kind::Disconnected | Kind::Timeout | Kind::Server(Errno::SHUTDOWN) => FaultKind::Vanished,
+            Kind::ReadOnly | Kind::Server(Errno::PERM) => FaultKind::ReadOnly,
+            Kind::Server(Errno::NOSPC) => FaultKind::NoSpace,
+            Kind::Unsupported | Kind::Unaligned | Kind::UnknownContext => FaultKind::Unsupported,
+            Kind::Protocol => FaultKind::Damaged,
+            Kind::TooManyExtents => FaultKind::Limit,
+            _ => FaultKind::Other,
+        };
+        Self { cause: Some(error.into()), ..Self::new(kind, doing, path) }
+    }
+
+    /// What stopped a VHD or VHDX, with its parents, from being opened.
+    pub(crate) fn image(error: vhdx::OpenError, path: &Path) -> Self {
+        use vhdx::OpenErrorKind as Kind;
+        let kind = match error.kind() {
+            Kind::Io => FaultKind::of_chain(&error).unwrap_or(FaultKind::Other),
+            Kind::Unsupported => FaultKind::Unsupported,
+            Kind::ParentMissing => FaultKind::NotFound,
+            Kind::OutsideConfinement => FaultKind::Escapes,
+            Kind::TooDeep => FaultKind::Limit,
+            _ => FaultKind::Damaged,
+        };
+        let hint = error.hint().map(ToOwned::to_owned);
+        let offset = error.offset();
+        Self { hint, offset, cause: Some(error.into()), ..Self::new(kind, "open", path) }
+    }
+
     pub(crate) fn at(mut self, offset: u64) -> Self {
         self.offset = Some(offset);
         self

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 pub use plan::{Measure, measure};
 
 use crate::digest::{CHUNK_SIZE, Digest, RootHasher};
-use crate::fault::FaultKind;
+use crate::fault::{Cause, FaultKind};
 use crate::sink::{Sink, SinkError};
 use crate::source::{Source, SourceError, SourceIdentity};
 use limiter::Limiter;
@@ -187,7 +187,7 @@ enum CopyFailure {
     #[error(transparent)]
     Sink(#[from] SinkError),
     #[error("no space left for `{}`: about {needed} more bytes are needed", path.display())]
-    NoSpace { path: PathBuf, needed: u64, offset: Option<u64>, source: SinkError },
+    NoSpace { path: PathBuf, needed: u64, offset: Option<u64>, source: Cause },
     #[error("`{}` changed while it was being copied: {how}", path.display())]
     Changed { path: PathBuf, how: String },
     #[error("`{}` holds {source_size} bytes, more than the {sink_size} of `{}`", source_path.display(), sink_path.display())]
@@ -405,16 +405,18 @@ fn changed(before: &SourceIdentity, source: &dyn Source) -> Result<Option<String
 
 /// A full target is only worth a message that says how much is missing.
 fn with_space_needed(error: CopyError, progress: &Progress) -> CopyError {
-    match *error.0 {
-        CopyFailure::Sink(source) if source.kind() == FaultKind::NoSpace => CopyFailure::NoSpace {
-            path: source.path().to_owned(),
-            needed: progress.total.saturating_sub(progress.done).max(1),
-            offset: source.offset(),
-            source,
-        }
-        .into(),
-        other => other.into(),
+    if error.kind() != FaultKind::NoSpace {
+        return error;
     }
+    let path = error.path().map(Path::to_owned).unwrap_or_default();
+    let offset = error.offset();
+    let cause: Cause = match *error.0 {
+        CopyFailure::Sink(source) => source.into(),
+        CopyFailure::Journal { source, .. } => source.into(),
+        other => return other.into(),
+    };
+    let needed = progress.total.saturating_sub(progress.done).max(1);
+    CopyFailure::NoSpace { path, needed, offset, source: cause }.into()
 }
 
 /// The caller's thread: puts what workers did back in order and keeps the records.

@@ -47,7 +47,7 @@ impl Sink for NbdSink {
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), SinkError> {
         self.client
             .write_at(buf, offset)
-            .map_err(|error| Fault::foreign(error, FaultKind::Other, "write", &self.name).at(offset).into())
+            .map_err(|error| Fault::nbd(error, "write", &self.name).at(offset).into())
     }
 
     fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), SinkError> {
@@ -55,9 +55,7 @@ impl Sink for NbdSink {
         while done < length {
             let count = (length - done).min(MAX_ZEROES);
             self.client.write_zeroes(offset + done, count, true).map_err(|error| {
-                SinkError::from(
-                    Fault::foreign(error, FaultKind::Other, "write zeros to", &self.name).at(offset + done),
-                )
+                SinkError::from(Fault::nbd(error, "write zeros to", &self.name).at(offset + done))
             })?;
             done += count;
         }
@@ -65,9 +63,7 @@ impl Sink for NbdSink {
     }
 
     fn checkpoint(&self) -> Result<(), SinkError> {
-        self.client
-            .flush()
-            .map_err(|error| Fault::foreign(error, FaultKind::Other, "flush", &self.name).into())
+        self.client.flush().map_err(|error| Fault::nbd(error, "flush", &self.name).into())
     }
 
     fn finish(self: Box<Self>) -> Result<(), SinkError> {

@@ -22,7 +22,7 @@ impl ImageSource {
     /// # Errors
     /// `Damaged` when a rule of the format is broken, `NotFound` when a parent is missing.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, SourceError> {
-        let failed = |error| SourceError::from(Fault::foreign(error, FaultKind::Damaged, "open", path));
+        let failed = |error| SourceError::from(Fault::image(error, path));
         let mut image = vhdx::Image::open(path, &options.image).map_err(failed)?;
         let files: Vec<_> = image.layers().iter().filter_map(|layer| layer.path.clone()).collect();
         if image.layers().len() == 1 {

@@ -6,7 +6,7 @@ use nbd::allocation;
 use vhdx::{Extent, ExtentKind};
 
 use super::{MAX_EXTENTS, Source, SourceError, SourceIdentity};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::Fault;
 
 /// Longest range asked about in one block status request: the protocol's length field has 32 bits.
 const MAX_STATUS: u64 = 1 << 30;
@@ -57,7 +57,7 @@ impl Source for NbdSource {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), SourceError> {
         self.client
             .read_at(buf, offset)
-            .map_err(|error| Fault::foreign(error, FaultKind::Other, "read", &self.name).at(offset).into())
+            .map_err(|error| Fault::nbd(error, "read", &self.name).at(offset).into())
     }
 
     fn extents(&self, offset: u64, length: u64) -> Result<Vec<Extent>, SourceError> {
@@ -68,9 +68,7 @@ impl Source for NbdSource {
         let status = self
             .client
             .block_status(allocation::CONTEXT, offset, (end - offset).min(MAX_STATUS))
-            .map_err(|error| {
-                SourceError::from(Fault::foreign(error, FaultKind::Other, "map", &self.name).at(offset))
-            })?;
+            .map_err(|error| SourceError::from(Fault::nbd(error, "map", &self.name).at(offset)))?;
         let mut extents: Vec<Extent> = Vec::new();
         let mut at = offset;
         for run in status.into_iter().take(MAX_EXTENTS) {

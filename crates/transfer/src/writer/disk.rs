@@ -2,10 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::Map;
-use vhdx::{CreateOptions, DiskKind, Storage};
+use vhdx::{CreateOptions, DiskKind};
 
 use super::journal::create_over;
 use super::{DiskPlan, Failure, Fs, PackageWriter, TargetFormat, WriterError};
@@ -81,7 +80,7 @@ pub(super) fn add(
             options,
         ) {
             Ok(proven) => resume = Some(proven),
-            Err(Unproven::Stop(error)) => return Err(copy_failed(path, error)),
+            Err(Unproven::Stop(error)) => return Err(error),
             Err(Unproven::Because(reason)) => {
                 tracing::warn!(disk = path, reason, "an earlier run's part is not used");
                 outcome = DiskOutcome::StartedOver { reason };
@@ -218,10 +217,10 @@ fn open_sink(fs: &dyn Fs, place: &Place, plan: &DiskPlan) -> Result<Box<dyn Sink
 }
 
 enum Unproven {
-    /// Start over.
+    /// Not what was written: start over.
     Because(String),
-    /// Cancelled.
-    Stop(CopyError),
+    /// Cannot be told now (cancelled, target full, I/O error): what is there stays for another try.
+    Stop(WriterError),
 }
 
 /// Reads back what is below the watermark, hashes it, and writes its digest list anew.
@@ -234,27 +233,48 @@ fn prove(
     complete: bool,
     options: &CopyOptions<'_>,
 ) -> Result<Resume, Unproven> {
-    let because = |what: &str, error: &dyn std::error::Error| {
-        Unproven::Because(format!("{what} `{}`: {error}", place.disk.display()))
+    let because = |error: &dyn std::error::Error| {
+        Unproven::Because(format!("cannot read `{}`: {error}", place.disk.display()))
     };
-    let storage = fs.open(&place.disk).map_err(|error| because("cannot open", &error))?;
-    let source = reader(storage, &place.disk, plan).map_err(|error| because("cannot read", &*error))?;
+    let unlisted = |error| Unproven::Stop(WriterError::io(error, "write", &place.list));
+    let storage = match fs.open(&place.disk) {
+        Ok(storage) => storage,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(because(&error)),
+        Err(error) => return Err(Unproven::Stop(WriterError::io(error, "open", &place.disk))),
+    };
+    let source: Box<dyn Source> = match plan.format {
+        TargetFormat::Raw => {
+            let source = StorageSource::new(storage, &place.disk);
+            Box::new(source.map_err(|e| Unproven::Stop(WriterError::io(e, "read", &place.disk)))?)
+        }
+        TargetFormat::Vhd | TargetFormat::Vhdx => {
+            let name = place.disk.to_string_lossy();
+            let image = match vhdx::Image::open_storage(storage, &name, &Default::default()) {
+                Ok(image) => image,
+                Err(error) if error.kind() == vhdx::OpenErrorKind::Io => {
+                    return Err(Unproven::Stop(Fault::image(error, &place.disk).into()));
+                }
+                Err(error) => return Err(because(&error)),
+            };
+            Box::new(ImageSource::new(image, &place.disk, Vec::new(), ""))
+        }
+    };
     if complete && source.size() != plan.virtual_size {
         return Err(Unproven::Because(format!("`{}` has another size", place.disk.display())));
     }
-    let list = create_over(fs, &place.list).map_err(|error| because("cannot write the list of", &error))?;
-    let sidecar = SidecarWriter::create(&*list, plan.virtual_size);
-    let sidecar = sidecar.map_err(|error| because("cannot write the list of", &error))?;
+    let list = create_over(fs, &place.list).map_err(unlisted)?;
+    let sidecar = SidecarWriter::create(&*list, plan.virtual_size).map_err(unlisted)?;
     let mut relist = Relist { sidecar, root: RootHasher::new(plan.virtual_size) };
     let checked =
         copy::hash_prefix(&*source, plan.virtual_size, watermark, Phase::Prove, options, &mut relist);
     if let Err(error) = checked {
         return Err(match error.kind() {
-            FaultKind::Cancelled => Unproven::Stop(error),
-            _ => because("cannot read", &error),
+            // The file is shorter, or its tables lead nowhere.
+            FaultKind::Damaged | FaultKind::Vanished | FaultKind::Unsupported => because(&error),
+            _ => Unproven::Stop(copy_failed(&plan.path, error)),
         });
     }
-    relist.sidecar.sync().map_err(|error| because("cannot write the list of", &error))?;
+    relist.sidecar.sync().map_err(unlisted)?;
     if Some(relist.root.clone().finish()) != prefix {
         return Err(Unproven::Because(format!(
             "the first {watermark} bytes of `{}` are not what was written",
@@ -262,20 +282,6 @@ fn prove(
         )));
     }
     Ok(Resume { watermark, root: relist.root })
-}
-
-fn reader(
-    storage: Arc<dyn Storage>,
-    path: &Path,
-    plan: &DiskPlan,
-) -> Result<Box<dyn Source>, Box<dyn std::error::Error>> {
-    Ok(match plan.format {
-        TargetFormat::Raw => Box::new(StorageSource::new(storage, path)?),
-        TargetFormat::Vhd | TargetFormat::Vhdx => {
-            let image = vhdx::Image::open_storage(storage, &path.to_string_lossy(), &Default::default())?;
-            Box::new(ImageSource::new(image, path, Vec::new(), ""))
-        }
-    })
 }
 
 struct Relist<'a> {

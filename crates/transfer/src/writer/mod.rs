@@ -422,7 +422,7 @@ impl PackageWriter {
         let file = std::fs::File::open(from).map_err(unreadable)?;
         let unwritable = |error| WriterError::io(error, "write", &host);
         let storage = create_over(&*self.fs, &host).map_err(unwritable)?;
-        let mut reader = file.take(MAX_FILE);
+        let mut reader = file;
         let mut hasher = blake3::Hasher::new();
         let mut block = vec![0; COPY_BLOCK];
         let mut size = 0;
@@ -436,6 +436,11 @@ impl PackageWriter {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(unreadable(error)),
             };
+            if size >= MAX_FILE {
+                return Err(Fault::new(FaultKind::Limit, "copy", from)
+                    .detail(format!("it has more than {MAX_FILE} bytes"))
+                    .into());
+            }
             hasher.update(&block[..count]);
             storage.write_at(&block[..count], size).map_err(unwritable)?;
             size += count as u64;
