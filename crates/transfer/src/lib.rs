@@ -11,10 +11,10 @@
 //!   found and fenced ────────────────┴──────> manifest, written last ──> verify
 //! ```
 //!
-//! * [`source`] and [`sink`] are the two narrow interfaces; [`copy`] is the only loop between them.
+//! * [`source`] and [`sink`] are the two narrow interfaces; [`mod@copy`] is the only loop between them.
 //! * [`digest`] says what a disk's content is, in proportion to its data.
 //! * [`package`] finds a machine's files in what people point at, and lets no name lead out of it.
-//! * [`manifest`] is our record of a package; [`writer`] makes packages crash-safe; [`verify`] proves them.
+//! * [`manifest`] is our record of a package; [`writer`] makes packages crash-safe; [`mod@verify`] proves them.
 //!
 //! The crate knows no machine states and interprets no configuration (the domain does), starts no processes (the engine
 //! does: QEMU's formats arrive over NBD), and has no async: every call blocks, asks a cancel flag, and reports progress to
