@@ -5,12 +5,21 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::disk::Target;
+use crate::commands::export::ExportArgs;
+use crate::commands::import::ImportArgs;
+use crate::commands::job::JobCommand;
+use crate::commands::machine::MachineCommand;
+use crate::commands::planned::PlannedCommand;
+use crate::commands::serve::ServeArgs;
+use crate::commands::switch::SwitchCommand;
 
 /// Virtual machines on QEMU/KVM that move in and out of Hyper-V.
 #[derive(Debug, Parser)]
 #[command(name = "slipway", version, max_term_width = 110, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 something is wrong with what was \
-looked at, 5 not now (state, busy, in use), 6 no daemon.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 something is wrong with what was \
+looked at, 5 not now (state, busy, in use), 6 no daemon."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,
@@ -27,6 +36,9 @@ pub(crate) struct Common {
     /// Print no talk and no progress
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    /// The daemon's socket [default: /run/slipway/slipway.sock for root, else in the user's runtime directory]
+    #[arg(long, global = true, value_name = "PATH", env = "SLIPWAY_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,6 +62,26 @@ pub(crate) enum Command {
         #[arg(long = "disks", value_name = "DIR")]
         disk_dirs: Vec<PathBuf>,
     },
+    /// Bring a package in as a machine
+    Import(ImportArgs),
+    /// Write a machine that is off as a Hyper-V package
+    Export(ExportArgs),
+    /// Machines
+    #[command(subcommand, visible_alias = "vm")]
+    Machine(MachineCommand),
+    /// Packages that were read and are not machines yet
+    #[command(subcommand)]
+    Planned(PlannedCommand),
+    /// Switches, which network adapters are plugged into
+    #[command(subcommand)]
+    Switch(SwitchCommand),
+    /// Work that takes time and outlives the daemon
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Run the daemon
+    Serve(ServeArgs),
+    /// Say whether machines can run here, and what to do when not
+    Doctor,
     /// Disk files: info, map, check, hash, convert
     #[command(subcommand)]
     Disk(DiskCommand),
@@ -60,6 +92,16 @@ pub(crate) enum Command {
     Explain {
         /// The id in brackets behind a finding or error; without it, all ids
         id: Option<String>,
+    },
+    /// Print the completion script of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages
+    Man {
+        /// Directory for the pages
+        dir: PathBuf,
     },
 }
 

@@ -52,9 +52,8 @@ impl Failure {
 
     /// A failure of `doing` something with `path`, with every cause.
     pub(crate) fn at(doing: &str, path: &Path, error: &(dyn StdError + 'static)) -> Self {
-        let missing = error
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        let missing =
+            error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
         let cause = machine::chain(error);
         let shown = path.display().to_string();
         let message = if cause.contains(&shown) {

@@ -9,23 +9,31 @@
 mod cli;
 mod commands;
 mod failure;
+mod places;
 mod printer;
 mod progress;
+mod session;
 mod units;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use cli::{ChainArgs, Cli, Command, ConfigCommand, DiskCommand};
-use commands::{config, disk, explain, inspect, verify};
+use commands::{
+    config, disk, doctor, explain, export, help, import, inspect, job, machine, planned, serve, switch,
+    verify,
+};
 use failure::Result;
 use printer::{CLOSED, Printer};
+use rest::client::Client;
+use session::{Session, block_on};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let printer = Printer { json: cli.common.json, quiet: cli.common.quiet };
-    match run(printer, cli.command) {
+    match run(printer, cli.common.socket, cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.id == CLOSED => ExitCode::SUCCESS,
         Err(failure) => {
@@ -35,15 +43,37 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(printer: Printer, command: Command) -> Result {
+fn run(printer: Printer, socket: Option<PathBuf>, command: Command) -> Result {
     match command {
         Command::Inspect { path, recursive: true, csv } => inspect::recursive(printer, &path, csv),
         Command::Inspect { path, .. } => inspect::inspect(printer, &path),
         Command::Verify { dir, disk_dirs } => verify::verify(printer, &dir, &disk_dirs),
         Command::Disk(command) => run_disk(printer, command),
         Command::Config(ConfigCommand::Dump { file }) => config::dump(printer, &file),
-        Command::Config(ConfigCommand::Rewrite { source, target }) => config::rewrite(printer, &source, &target),
+        Command::Config(ConfigCommand::Rewrite { source, target }) => {
+            config::rewrite(printer, &source, &target)
+        }
         Command::Explain { id } => explain::explain(printer, id.as_deref()),
+        Command::Completions { shell } => help::completions(printer, shell),
+        Command::Man { dir } => help::man(printer, &dir),
+        Command::Serve(args) => serve::serve(socket, args),
+        command => {
+            let session = Session { printer, client: Client::new(places::client_socket(socket)?) };
+            block_on(run_online(&session, command))
+        }
+    }
+}
+
+async fn run_online(s: &Session, command: Command) -> Result {
+    match command {
+        Command::Import(args) => import::import(s, args).await,
+        Command::Export(args) => export::export(s, args).await,
+        Command::Machine(command) => machine::machine(s, command).await,
+        Command::Planned(command) => planned::planned(s, command).await,
+        Command::Switch(command) => switch::switch(s, command).await,
+        Command::Job(command) => job::job(s, command).await,
+        Command::Doctor => doctor::doctor(s).await,
+        _ => unreachable!("the offline commands were run before"),
     }
 }
 

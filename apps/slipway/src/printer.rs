@@ -38,6 +38,12 @@ impl Printer {
         }
     }
 
+    /// A question, which an answer follows on the same line.
+    #[expect(clippy::print_stderr, reason = "this is the door")]
+    pub(crate) fn ask(self, text: impl AsRef<str>) {
+        eprint!("{} ", text.as_ref());
+    }
+
     /// A failure: always on stderr, with its hint.
     #[expect(clippy::print_stderr, reason = "this is the door")]
     pub(crate) fn failure(self, failure: &Failure) {
@@ -109,7 +115,11 @@ pub(crate) fn bytes(n: u64) -> String {
         value /= 1024.0;
         unit = next;
     }
-    if value.fract() < 0.05 || value >= 100.0 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+    if value.fract() < 0.05 || value >= 100.0 {
+        format!("{value:.0} {unit}")
+    } else {
+        format!("{value:.1} {unit}")
+    }
 }
 
 /// `text` as a word that a shell reads back as it is.

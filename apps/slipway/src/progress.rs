@@ -10,11 +10,12 @@ pub(crate) struct Bar(ProgressBar);
 impl Bar {
     /// A bar that counts bytes.
     pub(crate) fn bytes(printer: Printer, message: &str) -> Self {
-        let target = if printer.draws() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target =
+            if printer.draws() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target);
-        if let Ok(style) =
-            ProgressStyle::with_template("{msg:24!} [{bar:30}] {percent:>3}% {bytes}/{total_bytes} {bytes_per_sec} {eta}")
-        {
+        if let Ok(style) = ProgressStyle::with_template(
+            "{msg:24!} [{bar:30}] {percent:>3}% {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        ) {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(message.to_owned());

@@ -5,7 +5,8 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| format!("`{text}` is not a size: expected a number such as 32M"))?;
+    let number: u64 =
+        number.parse().map_err(|_| format!("`{text}` is not a size: expected a number such as 32M"))?;
     let shift = match suffix.trim().to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
         "" => 0,
         "K" => 10,
@@ -22,15 +23,33 @@ pub(crate) fn block_size(text: &str) -> Result<u32, String> {
     u32::try_from(size(text)?).map_err(|_| format!("`{text}` is too large for a block"))
 }
 
+/// MiB of memory: a plain number counts MiB, one with a unit is a size.
+pub(crate) fn memory(text: &str) -> Result<u64, String> {
+    if let Ok(mib) = text.trim().parse() {
+        return Ok(mib);
+    }
+    let bytes = size(text)?;
+    if bytes % (1 << 20) == 0 {
+        Ok(bytes >> 20)
+    } else {
+        Err(format!("`{text}` is not a whole number of MiB"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in [("512", 512), ("1K", 1024), ("32M", 32 << 20), ("32MiB", 32 << 20), ("8 GB", 8 << 30)] {
+        for (text, bytes) in
+            [("512", 512), ("1K", 1024), ("32M", 32 << 20), ("32MiB", 32 << 20), ("8 GB", 8 << 30)]
+        {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
+        assert_eq!(memory("512"), Ok(512));
+        assert_eq!(memory("2G"), Ok(2048));
+        assert!(memory("1K").is_err());
         for text in ["", "x", "-1", "1.5G", "1X", "99999999T"] {
             assert!(size(text).is_err(), "{text}");
         }

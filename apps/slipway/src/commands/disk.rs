@@ -34,7 +34,11 @@ impl ChainOptions {
     pub(crate) fn image(&self) -> ImageOptions {
         ImageOptions {
             parents: self.parents.clone(),
-            missing_parent: if self.missing_parent_zero { MissingParent::Zero } else { MissingParent::Refuse },
+            missing_parent: if self.missing_parent_zero {
+                MissingParent::Zero
+            } else {
+                MissingParent::Refuse
+            },
             ignore_linkage: self.ignore_linkage,
             lenient: self.lenient,
             ..ImageOptions::default()
@@ -57,7 +61,12 @@ pub(crate) fn open(path: &Path, chain: &ChainOptions) -> Result<Disk> {
         DiskFormat::Vhd => "vhd",
         DiskFormat::Vhdx => "vhdx",
         DiskFormat::Engine(name) => return serve(path, name),
-        _ => return Err(Failure::new("not-supported", format!("`{}` is of an unknown format", path.display()))),
+        _ => {
+            return Err(Failure::new(
+                "not-supported",
+                format!("`{}` is of an unknown format", path.display()),
+            ));
+        }
     };
     let options = OpenOptions { image: chain.image(), ..OpenOptions::default() };
     let source = source::open_as(path, found, &options).map_err(|e| {
@@ -90,13 +99,16 @@ fn serve(path: &Path, name: &'static str) -> Result<Disk> {
         "vmdk" => engine::image::Format::Vmdk,
         "vdi" => engine::image::Format::Vdi,
         other => {
-            return Err(Failure::new("not-supported", format!("`{}` is {other}, which is not read", path.display())));
+            return Err(Failure::new(
+                "not-supported",
+                format!("`{}` is {other}, which is not read", path.display()),
+            ));
         }
     };
     let at = |e: &(dyn std::error::Error + 'static)| Failure::at("read", path, e);
-    let served =
-        engine::image::serve(path, format, engine::image::Access::ReadOnly).map_err(|e| at(&e))?;
-    let client = nbd::Client::connect_unix(served.socket(), served.export(), &["base:allocation"]).map_err(|e| at(&e))?;
+    let served = engine::image::serve(path, format, engine::image::Access::ReadOnly).map_err(|e| at(&e))?;
+    let client = nbd::Client::connect_unix(served.socket(), served.export(), &["base:allocation"])
+        .map_err(|e| at(&e))?;
     let identity = SourceIdentity::of_files("", [path]).map_err(|e| at(&e))?;
     let source = Box::new(NbdSource::new(client, path, (512, 512), identity));
     Ok(Disk { source, format: name, _served: Some(served) })

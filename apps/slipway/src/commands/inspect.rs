@@ -91,7 +91,12 @@ impl Row {
                 disks: p.disks.len(),
                 data: p.disks.iter().map(|d| d.data_bytes).sum(),
                 path: path.to_owned(),
-                findings: p.findings.iter().filter(|f| f.severity > Severity::Info).map(|f| f.id.clone()).collect(),
+                findings: p
+                    .findings
+                    .iter()
+                    .filter(|f| f.severity > Severity::Info)
+                    .map(|f| f.id.clone())
+                    .collect(),
             },
             Err(failure) => Self {
                 verdict: Verdict::Blocked.as_str(),
@@ -204,11 +209,17 @@ fn show(printer: Printer, path: &Path, p: &Plan) -> Result {
         ))?;
     }
     for (n, drive) in dvd_drives(s).enumerate() {
-        printer.line(format!("  dvd {n}    {}", drive.map_or_else(|| "empty".to_owned(), |p| p.display().to_string())))?;
+        printer.line(format!(
+            "  dvd {n}    {}",
+            drive.map_or_else(|| "empty".to_owned(), |p| p.display().to_string())
+        ))?;
     }
     for a in &s.adapters {
         let mac = a.mac.map_or_else(|| "dynamic address".to_owned(), |m| m.to_string());
-        let plug = a.source_switch.as_deref().map_or_else(|| "not connected".to_owned(), |n| format!("switch `{n}`"));
+        let plug = a
+            .source_switch
+            .as_deref()
+            .map_or_else(|| "not connected".to_owned(), |n| format!("switch `{n}`"));
         printer.line(format!("  network  {}  {mac}, {plug}", a.name))?;
     }
     show_findings(printer, &p.findings)?;

@@ -1,12 +1,22 @@
 //! One file per noun, one function per command.
 //!
 //! A command takes resolved arguments and a [`crate::printer::Printer`], does one thing and returns. Offline commands
-//! work on files and need no daemon.
+//! (`config`, `disk`, `explain`, `help`, `inspect`, `verify`) work on files and need no daemon; the online ones get a
+//! [`crate::session::Session`] with it and are async. `serve` is the daemon itself.
 
 pub(crate) mod config;
 pub(crate) mod disk;
+pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod export;
+pub(crate) mod help;
+pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod job;
+pub(crate) mod machine;
+pub(crate) mod planned;
+pub(crate) mod serve;
+pub(crate) mod switch;
 pub(crate) mod verify;
 
 use std::io::Write;

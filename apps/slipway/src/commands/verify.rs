@@ -80,5 +80,6 @@ pub(crate) fn verify(printer: Printer, dir: &Path, disk_dirs: &[PathBuf]) -> Res
     }
     let first = report.findings.iter().find(|f| f.severity == Severity::Error);
     let why = first.map_or_else(String::new, |f| format!(": {f}"));
-    Err(Failure::new("not-verified", format!("`{}` is not what its maker wrote{why}", dir.display())).code(Code::Findings))
+    Err(Failure::new("not-verified", format!("`{}` is not what its maker wrote{why}", dir.display()))
+        .code(Code::Findings))
 }

@@ -76,8 +76,11 @@ fn by_extension(target: &Path) -> Result<Target> {
         Some("vhd") => Ok(Target::Vhd),
         Some("raw" | "img") => Ok(Target::Raw),
         Some("qcow2") => Ok(Target::Qcow2),
-        _ => Err(Failure::new("invalid-argument", format!("the name `{}` does not tell its format", target.display()))
-            .hint("say it with `--format vhdx|vhd|raw|qcow2`")),
+        _ => Err(Failure::new(
+            "invalid-argument",
+            format!("the name `{}` does not tell its format", target.display()),
+        )
+        .hint("say it with `--format vhdx|vhd|raw|qcow2`")),
     }
 }
 
@@ -129,10 +132,14 @@ fn copy(
         Target::Vhd => Box::new(VhdSink::create(file()?, temporary, &create).map_err(|e| at(&e))?),
         Target::Qcow2 => {
             engine::image::create_qcow2(temporary, size, None).map_err(|e| at(&e))?;
-            let served =
-                engine::image::serve(temporary, engine::image::Format::Qcow2, engine::image::Access::ReadWrite)
-                    .map_err(|e| at(&e))?;
-            let client = nbd::Client::connect_unix(served.socket(), served.export(), &[]).map_err(|e| at(&e))?;
+            let served = engine::image::serve(
+                temporary,
+                engine::image::Format::Qcow2,
+                engine::image::Access::ReadWrite,
+            )
+            .map_err(|e| at(&e))?;
+            let client =
+                nbd::Client::connect_unix(served.socket(), served.export(), &[]).map_err(|e| at(&e))?;
             _served = Some(served);
             Box::new(NbdSink::new(client, temporary, true).map_err(|e| at(&e))?)
         }

@@ -68,7 +68,12 @@ fn image_info(path: &Path, chain: &ChainOptions) -> Result<Json> {
     let complete = Image::open(path, &chain.image());
     let (image, problem) = match complete {
         Ok(image) => (image, None),
-        Err(e) if matches!(e.kind(), vhdx::OpenErrorKind::ParentMissing | vhdx::OpenErrorKind::LinkageMismatch) => {
+        Err(e)
+            if matches!(
+                e.kind(),
+                vhdx::OpenErrorKind::ParentMissing | vhdx::OpenErrorKind::LinkageMismatch
+            ) =>
+        {
             let alone = ChainOptions { missing_parent_zero: true, ignore_linkage: true, ..chain.clone() };
             let image = Image::open(path, &alone.image()).map_err(|e| open_failed(path, &e))?;
             (image, Some(machine::chain(&e)))
@@ -212,7 +217,8 @@ pub(crate) fn check(printer: Printer, path: &Path) -> Result {
         ))?;
     }
     if errors > 0 {
-        return Err(Failure::new("check-failed", format!("`{}` breaks {errors} rules", path.display())).code(Code::Findings));
+        return Err(Failure::new("check-failed", format!("`{}` breaks {errors} rules", path.display()))
+            .code(Code::Findings));
     }
     Ok(())
 }

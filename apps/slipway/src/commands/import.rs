@@ -1,0 +1,286 @@
+//! `slipway import PATH`: from a package to a machine in one command, or a report of what stands in the way.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use rest::client::ClientError;
+use rest::wire::{Finding, Import, Job, Machine, Planned, PlannedEdit, SwitchTarget};
+use serde::Serialize;
+
+use crate::failure::{Code, Failure, Result};
+use crate::places::absolute;
+use crate::printer::{Printer, bytes, shell_word};
+use crate::session::Session;
+
+/// Choices that an import and a planned machine have in common.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Choices {
+    /// Another name for the machine
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Give the machine a new id
+    #[arg(long)]
+    new_id: bool,
+    /// Directory for the disks of a copy
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// Where disks that moved may be (may be repeated)
+    #[arg(long = "disks", value_name = "DIR")]
+    disk_dirs: Vec<PathBuf>,
+    /// Where a switch of the package leads: a switch or bridge here (may be repeated)
+    #[arg(long = "switch", value_name = "SRC=TARGET[:VLAN]", value_parser = switch)]
+    switches: Vec<(String, SwitchTarget)>,
+    /// Plug no adapter in
+    #[arg(long)]
+    disconnected: bool,
+    /// Leave checkpoints behind: the machine comes in as it is now
+    #[arg(long)]
+    without_snapshots: bool,
+    /// Discard Hyper-V's saved state
+    #[arg(long)]
+    discard_saved_state: bool,
+    /// Another number of processors
+    #[arg(long, value_name = "N")]
+    processors: Option<u32>,
+    /// Another amount of memory: MiB, or with a unit as in 2G
+    #[arg(long, value_name = "MIB", value_parser = crate::units::memory)]
+    memory: Option<u64>,
+    /// Virtual hardware: what an unprepared guest can boot, or what a prepared one likes best
+    #[arg(long, value_parser = ["compat", "virtio"])]
+    hardware: Option<String>,
+    /// A bus for all disks
+    #[arg(long, value_parser = ["ide", "ahci", "nvme", "virtio-blk", "virtio-scsi"])]
+    disk_bus: Option<String>,
+    /// A model for all network adapters
+    #[arg(long, value_parser = ["e1000", "e1000e", "rtl8139", "virtio-net"])]
+    nic_model: Option<String>,
+}
+
+fn switch(text: &str) -> std::result::Result<(String, SwitchTarget), String> {
+    let (source, target) = text.rsplit_once('=').ok_or("expected SOURCE=TARGET, as in 'External=br0'")?;
+    let target: machine::switch::SwitchTarget = target.parse()?;
+    Ok((source.to_owned(), SwitchTarget { target: target.target, vlan: target.vlan }))
+}
+
+impl Choices {
+    pub(crate) fn edit(self) -> Result<PlannedEdit> {
+        Ok(PlannedEdit {
+            name: self.name,
+            new_id: self.new_id.then_some(true),
+            to: self.to.map(|d| absolute(&d)).transpose()?,
+            disk_dirs: self.disk_dirs.iter().map(|d| absolute(d)).collect::<Result<_>>()?,
+            switches: self.switches.into_iter().collect::<BTreeMap<_, _>>(),
+            disconnected: self.disconnected.then_some(true),
+            without_snapshots: self.without_snapshots.then_some(true),
+            discard_saved_state: self.discard_saved_state.then_some(true),
+            processors: self.processors,
+            memory_mib: self.memory,
+            hardware: self.hardware,
+            disk_bus: self.disk_bus,
+            nic_model: self.nic_model,
+        })
+    }
+}
+
+/// What to import, and how.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Package directory or configuration file
+    path: PathBuf,
+    /// Copy the disks (the default)
+    #[arg(long, conflicts_with = "register")]
+    copy: bool,
+    /// Leave the disks in the package, read-only, and write to overlays beside the machine
+    #[arg(long, conflicts_with = "to")]
+    register: bool,
+    #[command(flatten)]
+    choices: Choices,
+    /// Read disks whose checksums are wrong
+    #[arg(long)]
+    lenient: bool,
+    /// Only print the report; change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Keep the planned machine when the import does not end in a machine
+    #[arg(long, conflicts_with = "dry_run")]
+    keep_planned: bool,
+}
+
+/// What an import prints as JSON.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    planned: &'a Planned,
+    machine: Option<&'a Machine>,
+    job: Option<&'a Job>,
+}
+
+/// `import PATH`.
+pub(crate) async fn import(s: &Session, args: ImportArgs) -> Result {
+    let (register, dry_run, keep) = (args.register, args.dry_run, args.keep_planned);
+    let request = Import {
+        path: absolute(&args.path)?,
+        register,
+        dry_run,
+        options: args.choices.edit()?,
+        lenient: args.lenient,
+    };
+    let planned = s.client.import(&request).await?;
+    let stopped = obstacle(&planned, dry_run);
+    if dry_run || stopped.is_some() {
+        print(s.printer, &planned, None, None)?;
+    } else if !s.printer.json {
+        show(&planned, |line| {
+            s.printer.talk(line);
+            Ok(())
+        })?;
+    }
+    if dry_run {
+        return stopped.map_or(Ok(()), Err);
+    }
+    let outcome = match stopped {
+        Some(failure) => Err(failure),
+        None => realize(s, &planned).await,
+    };
+    match outcome {
+        Ok((machine, job)) => {
+            if s.printer.json {
+                return print(s.printer, &planned, Some(&machine), Some(&job));
+            }
+            s.printer.talk(format!("next: slipway machine start {}", shell_word(&machine.name)));
+            s.printer.line(format!("{}  {}", machine.name, machine.id))
+        }
+        Err(failure) => {
+            let id = planned.id.to_string();
+            if keep {
+                s.printer.talk(format!("kept: slipway planned show {id}"));
+            } else if let Err(e) = abandon(s, &id).await {
+                s.printer.talk(format!("the planned machine {id} was left behind: {}", machine::chain(&e)));
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Forgets the planned machine that this import made; one that is a machine already needs no forgetting.
+async fn abandon(s: &Session, id: &str) -> std::result::Result<(), ClientError> {
+    match s.client.abandon(id).await {
+        Err(ClientError::Problem { status: 404, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+async fn realize(s: &Session, planned: &Planned) -> Result<(Machine, Job)> {
+    let id = planned.id.to_string();
+    let job = s.client.realize(&id).await?;
+    let job = s.follow_to_success(job).await?;
+    Ok((s.client.machine(&id).await?, job))
+}
+
+/// The failure that the report's errors are, with the command that resolves them.
+pub(crate) fn obstacle(planned: &Planned, dry_run: bool) -> Option<Failure> {
+    let errors: Vec<&Finding> = planned.findings.iter().filter(|f| f.severity == "error").collect();
+    let first = errors.first()?;
+    let more = if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
+    let verb = if dry_run { "cannot be imported as it is" } else { "was not imported" };
+    let message = format!("`{}` {verb}: {}{more}", planned.name, first.message);
+    let failure = Failure::new("not-compatible", message).code(Code::Findings);
+    let fixes: Vec<&str> = errors.iter().filter_map(|f| f.fix.as_deref()).collect();
+    Some(match corrected(std::env::args().collect(), &fixes) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    })
+}
+
+/// The command line `args` with `fixes` added to it, and what has to be done outside it.
+fn corrected(args: Vec<String>, fixes: &[&str]) -> Option<String> {
+    // A fix is an option, alternatives joined by `or`, or a command of the host.
+    let (options, others): (Vec<&str>, Vec<&str>) = fixes.iter().partition(|f| f.starts_with("--"));
+    let mut chosen: Vec<&str> = Vec::new();
+    for fix in options {
+        let fix = fix.split(" or ").next().unwrap_or(fix);
+        if !chosen.contains(&fix) {
+            chosen.push(fix);
+        }
+    }
+    let mut parts = Vec::new();
+    if !others.is_empty() {
+        parts.push(others.join("; "));
+    }
+    if !chosen.is_empty() {
+        let copies = chosen.contains(&"--copy");
+        let words = args.iter().skip(1).filter(|a| *a != "--dry-run" && !(copies && *a == "--register"));
+        let mut command: Vec<String> = vec!["slipway".to_owned()];
+        command.extend(words.map(|w| shell_word(w)));
+        command.extend(chosen.iter().filter(|f| **f != "--copy").map(|f| (*f).to_owned()));
+        parts.push(command.join(" "));
+    }
+    (!parts.is_empty()).then(|| parts.join("; then "))
+}
+
+fn print(printer: Printer, planned: &Planned, machine: Option<&Machine>, job: Option<&Job>) -> Result {
+    if printer.json {
+        return printer.json(&Outcome { planned, machine, job });
+    }
+    show(planned, |line| printer.line(line))
+}
+
+/// A planned machine and its report, for people.
+pub(crate) fn show(p: &Planned, mut out: impl FnMut(String) -> Result) -> Result {
+    out(format!("{}  ({})", p.name, p.id))?;
+    out(format!(
+        "  generation {}, {} processor(s), {} MiB memory, from {}",
+        p.generation,
+        p.processors,
+        p.memory_mib,
+        p.source.display()
+    ))?;
+    for d in &p.disks {
+        let file = d.file.as_ref().map_or_else(|| "NOT FOUND".to_owned(), |f| f.display().to_string());
+        let (size, data) = (bytes(d.virtual_size), bytes(d.data_bytes));
+        out(format!("  disk     {}  {size} virtual, {data} data, {file}", d.name))?;
+    }
+    for f in &p.findings {
+        out(format!("  {:<8} {} [{}]", f.severity, f.message, f.id))?;
+        if let Some(fix) = &f.fix {
+            out(format!("           fix: {fix}"))?;
+        }
+    }
+    out(format!("verdict: {}", p.verdict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(args: &str, fixes: &[&str]) -> String {
+        corrected(args.split(' ').map(str::to_owned).collect(), fixes).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_hint_is_the_command_with_the_fixes() {
+        assert_eq!(hint("/usr/bin/slipway import pkg", &["--new-id"]), "slipway import pkg --new-id");
+        assert_eq!(
+            hint(
+                "slipway import pkg --dry-run",
+                &["--switch 'A B=nat' or --disconnected", "--new-id", "--new-id"]
+            ),
+            "slipway import pkg --switch 'A B=nat' --new-id"
+        );
+        assert_eq!(hint("slipway import pkg --register", &["--copy"]), "slipway import pkg");
+        assert_eq!(
+            hint("slipway import pkg", &["apt-get install ovmf", "--new-id"]),
+            "apt-get install ovmf; then slipway import pkg --new-id"
+        );
+        assert_eq!(hint("slipway import pkg", &[]), "");
+    }
+
+    #[test]
+    fn a_switch_mapping_splits_at_its_last_equals_sign() {
+        let (source, target) = switch("a=b=br0:7").unwrap();
+        assert_eq!((source.as_str(), target.target.as_str(), target.vlan), ("a=b", "br0", Some(7)));
+        assert!(switch("br0").is_err());
+        assert!(switch("a=br0:9999").is_err());
+        assert!(switch("a=").is_err());
+    }
+}

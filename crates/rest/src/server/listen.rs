@@ -1,0 +1,125 @@
+//! Connections: accepting them, limiting them, ending them.
+//!
+//! A connection belongs to one peer, found out before its first byte is read. Every wait for the client has a limit, so
+//! a slow or silent one holds a slot for seconds, not for ever. Who is admitted is the caller's policy.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::unix::UCred;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+
+use super::{MAX_BODY, Peer, Refusal};
+
+/// Connections at a time.
+pub const MAX_CONNECTIONS: usize = 256;
+/// Longest that the head of a request may take, and the silence before one on a kept connection.
+pub const HEAD_LIMIT: Duration = Duration::from_secs(15);
+/// Longest that the body of a request may take.
+pub const BODY_LIMIT: Duration = Duration::from_secs(15);
+/// Largest head of a request in bytes.
+pub const MAX_HEAD: usize = 32 << 10;
+/// Most header lines of a request.
+pub const MAX_HEADERS: usize = 64;
+/// How long requests under way may take to end when the server stops.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves `router` on `listener` until `stop` is done; then gives requests under way [`GRACE`] to end.
+///
+/// `admit` says who a connection is from, or that it is refused.
+pub async fn serve(
+    listener: UnixListener,
+    router: Router,
+    admit: impl Fn(&UCred) -> Option<Peer>,
+    stop: impl Future<Output = ()>,
+) {
+    let router = router.layer(middleware::from_fn(whole_body));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (stopping, stopped) = watch::channel(false);
+    tokio::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(e) => {
+                // Out of descriptors, most likely: others end and free some.
+                tracing::warn!("a connection was not accepted: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            tracing::warn!("more than {MAX_CONNECTIONS} connections: one was closed");
+            continue;
+        };
+        let peer = match stream.peer_cred() {
+            Ok(who) => admit(&who).ok_or_else(|| format!("uid {} may not use this daemon", who.uid())),
+            Err(e) => Err(format!("a connection does not say whose it is: {e}")),
+        };
+        let service = match peer {
+            Ok(peer) => router.clone().layer(axum::Extension(peer)),
+            Err(why) => {
+                tracing::warn!("{why}");
+                Router::new().fallback(move || {
+                    let why = why.clone();
+                    async move { Refusal::new(machine::Reason::AccessDenied, why) }
+                })
+            }
+        };
+        let stopped = stopped.clone();
+        tokio::spawn(async move {
+            connection(stream, service, stopped).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    let _ = stopping.send(true);
+    // Every slot free again means that every connection has ended.
+    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(GRACE, slots.acquire_many(all)).await;
+}
+
+async fn connection(stream: UnixStream, router: Router, mut stopped: watch::Receiver<bool>) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(e) = ended {
+        tracing::debug!("a connection ended early: {e}");
+    }
+}
+
+/// Reads the whole body within its limits before a handler sees the request.
+async fn whole_body(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Err(e)) => {
+            Refusal::body(format!("the request's body was not read: {}", machine::chain(&e))).into_response()
+        }
+        Err(_) => Refusal::slow(format!("the request's body took longer than {} s", BODY_LIMIT.as_secs()))
+            .into_response(),
+    }
+}

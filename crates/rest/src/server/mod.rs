@@ -1,0 +1,106 @@
+//! The server: routes, errors, limits.
+//!
+//! Handlers are grouped by noun. Each runs its host call with [`blocking`], so that a slow disk never holds up another
+//! request.
+
+mod error;
+pub(crate) mod events;
+pub(crate) mod jobs;
+mod listen;
+pub(crate) mod machines;
+pub(crate) mod planned;
+mod pulse;
+pub(crate) mod switches;
+pub(crate) mod system;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use machine::Host;
+use tokio::sync::Semaphore;
+
+pub use error::Refusal;
+pub use jobs::MAX_WAIT;
+pub use listen::{BODY_LIMIT, GRACE, HEAD_LIMIT, MAX_CONNECTIONS, MAX_HEAD, MAX_HEADERS, serve};
+use pulse::Pulse;
+
+/// Largest request body in bytes: the longest legal one is a list of disks and switches.
+pub const MAX_BODY: usize = 256 << 10;
+
+/// Who is at the other end of a connection, as the listener found out.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Name for the journal of jobs.
+    pub name: String,
+}
+
+/// What handlers share.
+#[derive(Clone)]
+pub(crate) struct App {
+    host: Arc<Host>,
+    pulse: Arc<Pulse>,
+    streams: Arc<Semaphore>,
+}
+
+/// The whole interface over `host`. A request needs a [`Peer`] extension, which [`serve`] gives it.
+pub fn router(host: Arc<Host>) -> Router {
+    let pulse = Arc::new(Pulse::start(&host));
+    let app = App { host, pulse, streams: Arc::new(Semaphore::new(events::MAX_STREAMS)) };
+    Router::new()
+        .route("/healthz", get(system::health))
+        .route("/v1", get(system::version))
+        .route("/v1/openapi.json", get(system::openapi))
+        .route("/v1/doctor", get(system::doctor))
+        .route("/v1/events", get(events::events))
+        .route("/v1/machines", get(machines::list).post(machines::define))
+        .route("/v1/machines/{machine}", get(machines::show).patch(machines::edit).delete(machines::delete))
+        .route("/v1/machines/{machine}/start", post(machines::start))
+        .route("/v1/machines/{machine}/stop", post(machines::stop))
+        .route("/v1/machines/{machine}/shutdown", post(machines::shutdown))
+        .route("/v1/machines/{machine}/pause", post(machines::pause))
+        .route("/v1/machines/{machine}/resume", post(machines::resume))
+        .route("/v1/machines/{machine}/reset", post(machines::reset))
+        .route("/v1/machines/{machine}/console", get(machines::console))
+        .route("/v1/machines/{machine}/screenshot", get(machines::screenshot))
+        .route("/v1/machines/{machine}/keys", post(machines::keys))
+        .route("/v1/machines/{machine}/export", post(machines::export))
+        .route("/v1/planned", get(planned::list).post(planned::import))
+        .route("/v1/planned/{planned}", get(planned::show).patch(planned::edit).delete(planned::abandon))
+        .route("/v1/planned/{planned}/validate", post(planned::validate))
+        .route("/v1/planned/{planned}/realize", post(planned::realize))
+        .route("/v1/switches", get(switches::list).post(switches::create))
+        .route("/v1/switches/{switch}", get(switches::show).delete(switches::delete))
+        .route("/v1/switches/{switch}/map", post(switches::map))
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{job}", get(jobs::show))
+        .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{job}/discard", post(jobs::discard))
+        .fallback(system::no_such_route)
+        .method_not_allowed_fallback(system::no_such_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(app)
+}
+
+/// Runs `work` on a blocking thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce(&Arc<Host>) -> Result<T, machine::Error> + Send + 'static,
+) -> Result<T, Refusal> {
+    let host = Arc::clone(&app.host);
+    match tokio::task::spawn_blocking(move || work(&host)).await {
+        Ok(result) => result.map_err(Refusal::from),
+        Err(_) => Err(Refusal::internal("the request's worker ended unexpectedly")),
+    }
+}
+
+/// A path from a client must be absolute: the daemon's working directory is nobody's.
+pub(crate) fn absolute(path: PathBuf, what: &str) -> Result<PathBuf, Refusal> {
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(Refusal::invalid(format!("{what} `{}` is not absolute", path.display())))
+    }
+}

@@ -1,0 +1,19 @@
+//! What travels: the types of `/v1`, apart from the domain's.
+//!
+//! A field here is a promise: it may be added, never renamed or given another meaning. Conversions from the domain live
+//! beside each type. Everything is JSON; sizes are bytes unless the name says MiB; times are RFC 3339.
+
+mod host;
+mod job;
+mod machine;
+mod planned;
+mod switch;
+
+pub use host::{Check, Doctor, Problem, ProblemBody, Version};
+pub use job::{Failure, Job, JobList, JobReference, Warning};
+pub use machine::{
+    Adapter, AdapterEdit, Automatic, Chord, Console, Define, Disk, Drive, Edit, Export, Machine,
+    MachineEvent, MachineList, NewDisk, SendKeys, Shutdown,
+};
+pub use planned::{Finding, Import, Planned, PlannedDisk, PlannedEdit, PlannedList, SwitchTarget};
+pub use switch::{CreateSwitch, MapSwitch, Switch, SwitchList};

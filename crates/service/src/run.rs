@@ -1,0 +1,204 @@
+//! From options to a daemon and back.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use machine::{Host, HostOptions};
+use rest::server::Peer;
+use store::{OpenErrorKind, SqliteStore};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::access::Access;
+use crate::error::{ServeError, ServeErrorKind as Kind};
+use crate::notify::{READY, STOPPING, notify};
+use crate::places;
+
+/// How long running steps of jobs may take to stop.
+const JOB_GRACE: Duration = Duration::from_secs(20);
+/// How long finished jobs are remembered.
+const JOB_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often old jobs are forgotten.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+/// Threads that talk to clients; the work is done on blocking ones.
+const WORKERS: usize = 2;
+
+/// Which engine runs guests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// QEMU.
+    #[default]
+    Qemu,
+    /// The simulator: guests that only pretend, for clients' tests.
+    Sim,
+}
+
+/// What a daemon is told.
+#[derive(Clone, Debug)]
+pub struct ServiceOptions {
+    /// Data directory; absolute.
+    pub data: PathBuf,
+    /// Socket to listen at; absolute.
+    pub socket: PathBuf,
+    /// What runs guests.
+    pub engine: EngineChoice,
+    /// Written when requests are accepted; holds the socket's path.
+    pub ready_file: Option<PathBuf>,
+    /// systemd's `NOTIFY_SOCKET`.
+    pub notify_socket: Option<OsString>,
+}
+
+/// Runs a daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// See [`ServeErrorKind`](crate::ServeErrorKind): it did not start.
+pub fn run(options: &ServiceOptions) -> Result<(), ServeError> {
+    for path in [&options.data, &options.socket] {
+        if !path.is_absolute() {
+            return Err(ServeError::new(Kind::Places, format!("`{}` is not absolute", path.display())));
+        }
+    }
+    places::own_dir(&options.data, 0o700)?;
+    // The lock comes first: it tells a second daemon on the same data, whatever its socket.
+    let store = open_store(&options.data)?;
+    let access = Access::of_host(rustix::process::geteuid().as_raw());
+    let listener = places::listen(&options.socket, &access)?;
+    // From here on clients connect and wait, instead of finding nobody while guests and jobs are looked for.
+    let served = serve(options, store, listener, access);
+    let _ = fs::remove_file(&options.socket);
+    if let Some(ready) = &options.ready_file {
+        let _ = fs::remove_file(ready);
+    }
+    served
+}
+
+fn serve(
+    options: &ServiceOptions,
+    store: SqliteStore,
+    listener: std::os::unix::net::UnixListener,
+    access: Access,
+) -> Result<(), ServeError> {
+    let runtime = places::runtime(&options.data, &options.socket)?;
+    let engine: Arc<dyn engine::Engine> = match options.engine {
+        EngineChoice::Qemu => Arc::new(engine::QemuEngine::default()),
+        EngineChoice::Sim => Arc::new(engine::SimEngine::new()),
+    };
+    let threads =
+        |e: std::io::Error| ServeError::new(Kind::Host, "cannot start the daemon's threads").caused_by(e);
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("slipway")
+        .enable_all()
+        .build()
+        .map_err(threads)?;
+    // Signals are taken from here on, so that none is lost while the host opens.
+    let (mut terminate, mut interrupt) = {
+        let _inside = tokio.enter();
+        (signal(SignalKind::terminate()).map_err(threads)?, signal(SignalKind::interrupt()).map_err(threads)?)
+    };
+    let host = Host::open(HostOptions {
+        data: options.data.clone(),
+        runtime,
+        store: Arc::new(store),
+        engine,
+        facts: None,
+    })
+    .map_err(|e| {
+        let error = ServeError::new(Kind::Host, format!("cannot open `{}`", options.data.display()));
+        let hint = e.hint_text().map(str::to_owned);
+        let error = error.caused_by(e);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    })?;
+    let done = tokio.block_on(async {
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(threads)?;
+        ready(options)?;
+        let pruner = tokio::spawn(prune(Arc::clone(&host)));
+        let router = rest::server::router(Arc::clone(&host));
+        let admit =
+            |who: &tokio::net::unix::UCred| access.admit(who.uid(), who.gid()).map(|name| Peer { name });
+        let stop = async {
+            let name = stopped(&mut terminate, &mut interrupt).await;
+            tracing::info!("{name}: stopping; guests run on, jobs go on at the next start");
+            notify(options.notify_socket.as_deref(), STOPPING);
+        };
+        rest::server::serve(listener, router, admit, stop).await;
+        pruner.abort();
+        Ok(())
+    });
+    let left = host.jobs().shutdown(JOB_GRACE);
+    for job in left {
+        tracing::warn!(%job, "its step did not stop in time; it goes on at the next start all the same");
+    }
+    // Handlers that still wait for a guest end with the process.
+    tokio.shutdown_background();
+    drop(host);
+    tracing::info!("stopped");
+    done
+}
+
+fn open_store(data: &Path) -> Result<SqliteStore, ServeError> {
+    let path = data.join("slipway.db");
+    SqliteStore::open(&path).map_err(|e| {
+        let hint = match e.kind() {
+            OpenErrorKind::InUse => {
+                Some("a daemon runs on this data already: use it, or name other data with --data")
+            }
+            OpenErrorKind::Newer => {
+                Some("run the newer program, or restore the backup made before the upgrade")
+            }
+            _ => None,
+        };
+        let kind = if e.kind() == OpenErrorKind::InUse { Kind::Running } else { Kind::Store };
+        let error =
+            ServeError::new(kind, format!("cannot open the store in `{}`", data.display())).caused_by(e);
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    })
+}
+
+fn ready(options: &ServiceOptions) -> Result<(), ServeError> {
+    tracing::info!(
+        socket = %options.socket.display(),
+        data = %options.data.display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "ready"
+    );
+    if let Some(file) = &options.ready_file {
+        // Whole or not at all: somebody is waiting for it to appear.
+        let partial = file.with_extension("partial");
+        let written = fs::write(&partial, format!("{}\n", options.socket.display()));
+        written.and_then(|()| fs::rename(&partial, file)).map_err(|e| {
+            ServeError::new(Kind::Places, format!("cannot write `{}`", file.display())).caused_by(e)
+        })?;
+    }
+    notify(options.notify_socket.as_deref(), READY);
+    Ok(())
+}
+
+async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+/// Forgets old jobs, now and then.
+async fn prune(host: Arc<Host>) {
+    let mut clock = tokio::time::interval(PRUNE_INTERVAL);
+    loop {
+        clock.tick().await;
+        let host = Arc::clone(&host);
+        match tokio::task::spawn_blocking(move || host.jobs().prune(JOB_RETENTION)).await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(n)) => tracing::info!("forgot {n} finished jobs"),
+            Ok(Err(e)) => tracing::warn!("finished jobs were not forgotten: {}", machine::chain(&e)),
+        }
+    }
+}
