@@ -16,7 +16,7 @@ use crate::error::{Error, Reason, Result};
 use crate::host::{Host, MachineView, machine_key};
 use crate::lifecycle::admit;
 use crate::power::Request;
-use crate::record::{self, DISKS, MachineRecord};
+use crate::record::{self, DISKS, MachineRecord, REALIZED};
 use crate::settings::{
     Adapter, Automatic, BootDevice, Controller, ControllerKind, Drive, Generation, Hardware, Mac, Media,
     Settings,
@@ -156,6 +156,18 @@ impl Host {
     /// An argument breaks a rule, the id exists, a disk file is missing or in use, no room.
     pub fn define(&self, request: &DefineRequest) -> Result<MachineView> {
         let id = request.id.unwrap_or_else(Uuid::new_v4);
+        {
+            // An import under the same id looks for the machine under this lock too.
+            let cell = self.cell(id);
+            let _held = cell.lock();
+            self.refuse_busy(id, "define")?;
+            self.define_held(id, request)?;
+        }
+        self.tell(id);
+        self.machine(id)
+    }
+
+    fn define_held(&self, id: Uuid, request: &DefineRequest) -> Result<()> {
         let mut settings = Settings::new(request.name.clone(), request.generation);
         settings.processors.count = request.processors.unwrap_or(1);
         settings.memory.startup_mib = request.memory_mib.unwrap_or(1024);
@@ -175,18 +187,19 @@ impl Host {
                 format!("a machine with the id {id} exists already"),
             ));
         }
-        let home = self.home(id);
+        let home = self.new_home(id);
+        let mut litter = Litter::default();
         fs::create_dir_all(&home).map_err(|e| Error::io("create directory", &home, e))?;
-        let made = self.make_disks(id, &home, &settings.name, &request.disks, 0);
-        let disks = made.inspect_err(|_| {
-            let _ = fs::remove_dir_all(&home);
-        })?;
+        litter.0.push(home.clone());
+        let _files = self.disk_files();
+        let disks = self.make_disks(id, &home, &settings.name, &request.disks, &[], &mut litter)?;
         for disk in &disks {
             plug(&mut settings, Media::Disk { disk: disk.id })?;
         }
         if let Some(image) = &request.dvd {
-            plug(&mut settings, Media::Dvd { image: image.clone() })?;
+            insert_dvd(&mut settings, image.clone(), None)?;
         }
+        check_sectors(&settings, &disks)?;
         let record = MachineRecord {
             version: 1,
             id,
@@ -209,8 +222,8 @@ impl Host {
                 format!("a machine with the id {id} exists already"),
             ));
         }
-        self.tell(id);
-        self.machine(id)
+        litter.keep();
+        Ok(())
     }
 
     fn make_disks(
@@ -219,18 +232,23 @@ impl Host {
         home: &Path,
         name: &str,
         requests: &[NewDisk],
-        first: usize,
+        others: &[DiskRecord],
+        litter: &mut Litter,
     ) -> Result<Vec<DiskRecord>> {
         let mut made: Vec<DiskRecord> = Vec::new();
-        for (n, request) in requests.iter().enumerate() {
+        for request in requests {
             let disk = match request {
                 NewDisk::Empty { size, sector } => {
-                    empty_disk(machine, home, name, first + n, *size, *sector)?
+                    let taken = |name: &str| {
+                        others.iter().chain(&made).any(|d| d.name.to_lowercase() == name.to_lowercase())
+                    };
+                    let name = new_disk_name(name, &taken);
+                    empty_disk(machine, home, name, *size, *sector, litter)?
                 }
                 NewDisk::File { path, format } => self.file_disk(machine, path, *format)?,
             };
             if let Some(layer) = disk.leaf()
-                && made.iter().any(|d| d.uses(&layer.path))
+                && made.iter().any(|d| uses(d, &layer.path))
             {
                 return Err(Error::new(
                     Reason::InvalidArgument,
@@ -245,7 +263,7 @@ impl Host {
     /// A disk on a file that the user has.
     fn file_disk(&self, machine: Uuid, path: &Path, format: Option<DiskFormat>) -> Result<DiskRecord> {
         let path = fs::canonicalize(path).map_err(|e| Error::io("open disk", path, e))?;
-        if let Some(user) = self.disks()?.iter().find(|d| d.uses(&path)) {
+        if let Some(user) = self.disks()?.iter().find(|d| uses(d, &path)) {
             return Err(Error::new(
                 Reason::InUse,
                 format!("`{}` is a disk of machine {} already", path.display(), user.machine),
@@ -295,11 +313,19 @@ impl Host {
             .hint("flatten it with `qemu-img convert` first"));
         }
         let raw = found == DiskFormat::Raw;
-        let size = if raw {
-            fs::metadata(&path).map_err(|e| Error::io("open disk", &path, e))?.len()
+        let meta = fs::metadata(&path).map_err(|e| Error::io("open disk", &path, e))?;
+        let size = if raw && meta.is_file() {
+            // The engine gives a guest whole sectors, the last one padded.
+            meta.len().next_multiple_of(512)
         } else {
             info.virtual_size
         };
+        if size == 0 || size > MAX_DISK {
+            return Err(Error::new(
+                Reason::InvalidArgument,
+                format!("`{}` is a disk of {size} bytes: expected 1 byte to 64 TiB", path.display()),
+            ));
+        }
         let name = path.file_name().map_or_else(|| "disk".to_owned(), |n| n.to_string_lossy().into_owned());
         Ok(DiskRecord {
             version: 1,
@@ -329,9 +355,10 @@ impl Host {
     /// An argument breaks a rule, the state does not allow it, or somebody else changed it meanwhile.
     pub fn edit(&self, id: Uuid, edit: &MachineEdit) -> Result<MachineView> {
         let (mut record, revision) = self.record(id)?;
-        self.refuse_busy(id, "change")?;
         let cell = self.cell(id);
         let running = cell.lock();
+        // Under the lock: jobs that need the machine as it is are submitted under it too.
+        self.refuse_busy(id, "change")?;
         let soft = MachineEdit { name: None, notes: None, automatic: None, dvd: None, ..edit.clone() };
         if soft != MachineEdit::default() {
             admit(running.power, Request::Edit)?;
@@ -344,6 +371,15 @@ impl Host {
         }
         let mut operations = Vec::new();
         let mut doomed = Vec::new();
+        let mut disks: Vec<DiskRecord> = if edit.add_disks.is_empty() && edit.hardware.is_none() {
+            Vec::new()
+        } else {
+            settings
+                .disks()
+                .map(|(_, _, disk)| record::get(&*self.store, &format!("{DISKS}{disk}")))
+                .filter_map(|found| found.map(|d| d.map(|(d, _)| d)).transpose())
+                .collect::<Result<_>>()?
+        };
         for disk in &edit.remove_disks {
             if !settings.disks().any(|(_, _, d)| d == *disk) {
                 return Err(Error::new(Reason::NotFound, format!("the machine has no disk {disk}")));
@@ -354,11 +390,16 @@ impl Host {
             }
             operations.push(Operation::Delete(format!("{DISKS}{disk}")));
         }
-        let first = settings.disks().count();
-        for disk in self.make_disks(id, &record.home, &settings.name, &edit.add_disks, first)? {
+        disks.retain(|d| !edit.remove_disks.contains(&d.id));
+        let mut litter = Litter::default();
+        let _files = self.disk_files();
+        let made = self.make_disks(id, &record.home, &settings.name, &edit.add_disks, &disks, &mut litter)?;
+        for disk in made {
             plug(settings, Media::Disk { disk: disk.id })?;
             operations.push(record::put(format!("{DISKS}{}", disk.id), &disk)?);
+            disks.push(disk);
         }
+        check_sectors(settings, &disks)?;
         if let Some(image) = &edit.dvd {
             insert_dvd(settings, image.clone(), guest.as_deref())?;
         }
@@ -368,6 +409,7 @@ impl Host {
             return Err(Error::new(Reason::Busy, "the machine was changed by somebody else meanwhile")
                 .hint("look at it again and repeat the change"));
         }
+        litter.keep();
         drop(running);
         // The record no longer names them: a file left behind by a death here is litter, not damage.
         for path in doomed {
@@ -419,12 +461,13 @@ impl Host {
     /// It is not off, or a job holds it.
     pub fn delete(&self, id: Uuid, keep_disks: bool) -> Result<Vec<PathBuf>> {
         let (record, revision) = self.record(id)?;
-        self.refuse_busy(id, "delete")?;
         let cell = self.cell(id);
         let running = cell.lock();
+        self.refuse_busy(id, "delete")?;
         admit(running.power, Request::Delete)?;
         let disks = self.disks_of(&record).unwrap_or_default();
-        let mut operations = vec![Operation::Delete(machine_key(id))];
+        let mut operations =
+            vec![Operation::Delete(machine_key(id)), Operation::Delete(format!("{REALIZED}{id}"))];
         operations.extend(disks.iter().map(|d| Operation::Delete(format!("{DISKS}{}", d.id))));
         if !record::commit(&*self.store, vec![Condition::Revision(machine_key(id), revision)], operations)? {
             return Err(Error::new(Reason::Busy, "the machine was changed by somebody else meanwhile"));
@@ -449,7 +492,7 @@ fn remove_home(home: &Path, kept: &[PathBuf]) {
     if kept.iter().any(|k| k.starts_with(home)) {
         for entry in fs::read_dir(home).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.is_dir() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 remove_home(&path, kept);
                 let _ = fs::remove_dir(&path);
             } else if !kept.contains(&path) {
@@ -458,6 +501,42 @@ fn remove_home(home: &Path, kept: &[PathBuf]) {
         }
     } else {
         let _ = fs::remove_dir_all(home);
+    }
+}
+
+/// Files and directories made on the way to a record that names them; removed again unless that was committed.
+#[derive(Default)]
+struct Litter(Vec<PathBuf>);
+
+impl Litter {
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Litter {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        }
+    }
+}
+
+/// Whether `path` is one of the disk's files, under whatever name.
+fn uses(disk: &DiskRecord, path: &Path) -> bool {
+    disk.layers.iter().any(|l| l.path == path || crate::inuse::same_file(&l.path, path))
+}
+
+/// Refuses disks whose sectors the emulated controllers cannot present.
+fn check_sectors(settings: &Settings, disks: &[DiskRecord]) -> Result<()> {
+    let bus = crate::hardware::disk_bus(settings.generation, settings.hardware);
+    match disks.iter().find(|d| d.logical_sector_size != 512) {
+        Some(disk) if matches!(bus, engine::DiskBus::Ide | engine::DiskBus::Ahci) => Err(Error::new(
+            Reason::InvalidArgument,
+            format!("disk `{}` has 4,096-byte logical sectors, which IDE and AHCI cannot present", disk.name),
+        )
+        .hint("`--disk-bus nvme` can")),
+        _ => Ok(()),
     }
 }
 
@@ -484,10 +563,10 @@ fn new_adapter(switch: Option<String>) -> Adapter {
 fn empty_disk(
     machine: Uuid,
     home: &Path,
-    name: &str,
-    n: usize,
+    name: String,
     size: u64,
     sector: u32,
+    litter: &mut Litter,
 ) -> Result<DiskRecord> {
     let sector = if sector == 0 { 512 } else { sector };
     if !matches!(sector, 512 | 4096) {
@@ -507,13 +586,16 @@ fn empty_disk(
     let id = Uuid::new_v4();
     let path = dir.join(format!("{}.raw", id.simple()));
     let file = fs::File::create_new(&path).map_err(|e| Error::io("create disk", &path, e))?;
+    litter.0.push(path.clone());
     file.set_len(size).and_then(|()| file.sync_all()).map_err(|e| Error::io("create disk", &path, e))?;
-    let suffix = if n == 0 { String::new() } else { format!(" {}", n + 1) };
+    for dir in [&dir, home].into_iter().chain(home.parent()) {
+        crate::blob::sync_directory(dir).map_err(|e| Error::io("sync directory", dir, e))?;
+    }
     Ok(DiskRecord {
         version: 1,
         id,
         machine,
-        name: format!("{}{suffix}.vhdx", safe_file_name(name)),
+        name,
         virtual_size: size,
         format: DiskFormat::Vhdx,
         block_size: 32 << 20,
@@ -525,6 +607,18 @@ fn empty_disk(
         source_path: None,
         extra: serde_json::Map::new(),
     })
+}
+
+/// What a new disk of machine `machine` is called.
+fn new_disk_name(machine: &str, taken: &dyn Fn(&str) -> bool) -> String {
+    let stem = safe_file_name(machine);
+    let mut name = format!("{stem}.vhdx");
+    let mut n = 2;
+    while taken(&name) {
+        name = format!("{stem} {n}.vhdx");
+        n += 1;
+    }
+    name
 }
 
 /// `name` with the characters that Windows or Unix forbid in file names replaced by `_`.

@@ -35,6 +35,8 @@ const MACHINES_DIR: &str = "Virtual Machines";
 const DISKS_DIR: &str = "Virtual Hard Disks";
 /// Hyper-V's folder of checkpoints, which it makes even when there are none.
 const SNAPSHOTS_DIR: &str = "Snapshots";
+/// Longest file name in bytes.
+const MAX_NAME: usize = 255;
 /// Configurations of at least this version have a runtime state file beside them (6.2, Windows Server 2016).
 const FIRST_WITH_RUNTIME_STATE: i64 = 0x0602;
 
@@ -89,9 +91,9 @@ impl Host {
     /// It is not off, a job holds it, an argument breaks a rule, or something is at the target already.
     pub fn export(&self, id: Uuid, request: &ExportRequest, owner: &str) -> Result<Uuid> {
         let (record, _) = self.record(id)?;
-        self.refuse_busy(id, "export")?;
         let cell = self.cell(id);
         let running = cell.lock();
+        self.refuse_busy(id, "export")?;
         admit(running.power, Request::Export)?;
         let target = target(&record, request)?;
         for disk in &request.excluded_disks {
@@ -278,8 +280,11 @@ fn part(disk: &DiskRecord, request: &ExportRequest, earlier: &[Part]) -> Part {
                 || (e.eq_ignore_ascii_case("avhdx") && format == TargetFormat::Vhdx)
         });
     let name = if keeps_name { disk.name.clone() } else { with_extension(&disk.name, format.name()) };
-    let taken = |n: &str| earlier.iter().any(|p| p.name.eq_ignore_ascii_case(n));
-    let name = if taken(&name) { format!("{}-{name}", disk.id.simple()) } else { name };
+    // A disk that the user brought may be called anything that Linux allows.
+    let name = safe_file_name(&name);
+    let taken = earlier.iter().any(|p| p.name.to_lowercase() == name.to_lowercase());
+    let name =
+        if taken || name.len() > MAX_NAME { format!("{}.{}", disk.id.simple(), format.name()) } else { name };
     // A block size means something only in the format that it came in.
     let kept = if wanted == disk.format { disk.block_size } else { 0 };
     Part { disk: disk.id, name, format, block_size: request.block_size.unwrap_or(kept) }
@@ -449,7 +454,7 @@ fn configuration(
             match state {
                 Some(bytes) => files.push((format!("{id}.VMRS"), bytes)),
                 None if version >= FIRST_WITH_RUNTIME_STATE => {
-                    files.push((format!("{id}.VMRS"), empty_state(version)?))
+                    files.push((format!("{id}.VMRS"), empty_state(version)?));
                 }
                 None => {}
             }
@@ -480,7 +485,9 @@ fn withdraw(cx: &mut Cx<'_>, why: UndoReason) -> std::result::Result<(), Failure
     let failed = |e: transfer::WriterError| writer_failure("cannot remove the cancelled export", &e);
     let run = cx.id().0.to_string();
     if writer::find_completed(&params.target, &run).is_ok_and(|m| m.is_some()) {
-        std::fs::remove_dir_all(&params.target)
+        // By way of its earlier name: a death on the way leaves nothing that looks complete.
+        let partial = writer::partial_path(&params.target);
+        std::fs::rename(&params.target, &partial)
             .map_err(|e| crate::jobs::io("remove the cancelled export", &params.target, e))?;
     }
     writer::discard(&params.target).map_err(failed)?;
@@ -500,3 +507,6 @@ fn writer_failure(doing: &str, e: &transfer::WriterError) -> Failure {
     }
     failure
 }
+
+#[cfg(test)]
+mod tests;

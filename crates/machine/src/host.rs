@@ -48,6 +48,7 @@ pub struct Host {
     pub(crate) jobs: OnceLock<job::Engine>,
     pub(crate) facts: HostFacts,
     cells: Mutex<HashMap<Uuid, Arc<Cell>>>,
+    disk_files: Mutex<()>,
     pub(crate) board: crate::events::Board,
 }
 
@@ -91,6 +92,7 @@ impl Host {
             jobs: OnceLock::new(),
             facts,
             cells: Mutex::new(HashMap::new()),
+            disk_files: Mutex::new(()),
             board: crate::events::Board::default(),
         });
         host.ensure_default_switch()?;
@@ -133,9 +135,19 @@ impl Host {
         self.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where machine `id` keeps its files.
-    pub(crate) fn home(&self, id: Uuid) -> PathBuf {
-        self.data.join("machines").join(id.hyphenated().to_string())
+    /// A directory for the files of machine `id` that does not exist yet: disks of an earlier machine of that id may
+    /// have been kept. The caller holds the id's cell, or a job on it, until the directory is made.
+    pub(crate) fn new_home(&self, id: Uuid) -> PathBuf {
+        let machines = self.data.join("machines");
+        let first = machines.join(id.hyphenated().to_string());
+        let taken = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
+        let more = (2_u64..).map(|n| machines.join(format!("{}-{n}", id.hyphenated())));
+        std::iter::once(first.clone()).chain(more).find(|path| !taken(path)).unwrap_or(first)
+    }
+
+    /// Held from the check that nobody uses a disk file until the record that claims it is committed.
+    pub(crate) fn disk_files(&self) -> MutexGuard<'_, ()> {
+        self.disk_files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn places(&self, record: &MachineRecord) -> Places {

@@ -9,7 +9,6 @@ use std::path::Path;
 
 /// The process that has `path` open, if one is seen; our own does not count.
 pub(crate) fn opened_by(path: &Path) -> Option<u32> {
-    let target = fs::metadata(path).ok()?;
     let me = std::process::id();
     for entry in fs::read_dir("/proc").ok()?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
@@ -18,10 +17,18 @@ pub(crate) fn opened_by(path: &Path) -> Option<u32> {
         }
         for fd in fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten() {
             // Following the link compares the file itself, under whatever name it was opened.
-            if fs::metadata(fd.path()).is_ok_and(|m| m.ino() == target.ino() && m.dev() == target.dev()) {
+            if same_file(&fd.path(), path) {
                 return Some(pid);
             }
         }
     }
     None
+}
+
+/// Whether two names lead to one file; not when either leads nowhere.
+pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
+    match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
 }

@@ -17,6 +17,11 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// `host`, for jobs.
+    pub(crate) fn of(host: &Arc<Host>) -> Self {
+        Self { host: Arc::downgrade(host) }
+    }
+
     /// The host, while it is open.
     pub(crate) fn host(&self) -> std::result::Result<Arc<Host>, Failure> {
         self.host.upgrade().ok_or_else(|| Failure::new(job::ids::INTERRUPTED, "the host is closing"))
@@ -25,7 +30,7 @@ impl World {
 
 /// Registers every kind and starts the runner; recovery is left to the caller, once the host is whole.
 pub(crate) fn open(host: &Arc<Host>) -> Result<job::Engine> {
-    let world = Arc::new(World { host: Arc::downgrade(host) });
+    let world = Arc::new(World::of(host));
     job::Engine::builder(Arc::clone(&host.store))
         .register::<crate::import::Realize>(Arc::clone(&world))
         .register::<crate::export::Export>(world)

@@ -41,3 +41,9 @@ pub mod switch;
 pub use engine::{HostReport, Verdict};
 pub use error::{Error, Reason, Result, chain};
 pub use host::{Host, HostOptions, MachineView};
+
+#[cfg(test)]
+extern crate self as machine;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;

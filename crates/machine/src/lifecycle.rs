@@ -19,6 +19,8 @@ use crate::record::{self, MACHINES, MachineRecord, Resolved, SWITCHES};
 
 /// How long an ended guest may take to be gone.
 const GONE_LIMIT: Duration = Duration::from_secs(30);
+/// How often a change of a record is tried anew when others change it at the same time.
+const MAX_ATTEMPTS: u32 = 16;
 
 /// The running side of one machine.
 #[derive(Default)]
@@ -147,27 +149,48 @@ impl Host {
 
     fn on_event(&self, id: Uuid, incarnation: u64, event: &GuestEvent) {
         tracing::info!(machine = %id, ?event, "guest");
-        let to = match event {
-            GuestEvent::Paused => PowerState::Paused,
-            GuestEvent::Started | GuestEvent::Resumed => PowerState::Running,
+        match event {
+            GuestEvent::Started
+            | GuestEvent::Paused
+            | GuestEvent::Resumed
+            | GuestEvent::ShutdownRequested
+            | GuestEvent::DiskError { .. } => {}
             GuestEvent::Stopped { by } => {
                 let note = match by {
                     engine::StoppedBy::Panic => Some("the guest panicked".to_owned()),
-                    _ => None,
+                    // Somebody, inside or outside, wanted it off.
+                    _ => {
+                        self.not_wanted(id, incarnation);
+                        None
+                    }
                 };
                 return self.ended(id, incarnation, note);
             }
             GuestEvent::Died { message } => return self.ended(id, incarnation, Some(message.clone())),
             _ => return,
-        };
+        }
         let cell = self.cell(id);
         let mut running = cell.lock();
-        if running.incarnation != incarnation || running.guest.is_none() {
+        let Some(guest) = running.guest.clone().filter(|_| running.incarnation == incarnation) else {
             return;
+        };
+        match event {
+            GuestEvent::DiskError { disk, message } => {
+                let disk = disk.as_deref().unwrap_or("a disk");
+                running.note = Some(format!("paused because {disk} failed: {message}"));
+            }
+            GuestEvent::Resumed => running.note = None,
+            _ => {}
         }
-        // A guest that runs on while it shuts down or is being stopped is still doing that.
-        if !matches!(running.power, PowerState::ShuttingDown | PowerState::Stopping) {
-            running.power = to;
+        // Events come late: what counts is what the guest is doing by now. One that runs on while it shuts down or is
+        // being stopped is still doing that.
+        match (running.power, guest.state()) {
+            (PowerState::Stopping, _) | (_, RunState::Stopped) => {}
+            (_, RunState::Paused) => running.power = PowerState::Paused,
+            (PowerState::ShuttingDown, _) => {}
+            (_, RunState::Starting | RunState::Running | RunState::ShuttingDown) => {
+                running.power = PowerState::Running;
+            }
         }
         drop(running);
         cell.changed.notify_all();
@@ -198,9 +221,15 @@ impl Host {
     /// Its state or a job does not allow it, the host lacks what it takes, a file is missing or in use.
     pub fn start(self: &Arc<Self>, id: Uuid) -> Result<()> {
         let (mut record, revision) = self.record(id)?;
-        self.refuse_busy(id, "start")?;
         let cell = self.cell(id);
-        cell.admit(Request::Start)?.power = PowerState::Starting;
+        {
+            let mut running = cell.admit(Request::Start)?;
+            // Under the lock: jobs that need the machine off are submitted under it too.
+            self.refuse_busy(id, "start")?;
+            running.power = PowerState::Starting;
+            // What an earlier guest still has to say is not about this one.
+            running.incarnation += 1;
+        }
         self.tell(id);
         let made = self.make_guest(&mut record, revision);
         match made {
@@ -246,13 +275,28 @@ impl Host {
         let (events, inbox) = mpsc::channel();
         let guest = self.engine.start(&spec, events).map_err(|e| start_failed(record, e))?;
         if record.resolved.is_none() {
-            let resolved = guest.resolved().clone();
-            record.resolved =
-                Some(Resolved { machine_version: resolved.machine_version, cpu_model: resolved.cpu_model });
-            let put = record::put(machine_key(record.id), record)?;
-            record::commit(&*self.store, vec![], vec![put])?;
+            let engine::Resolved { machine_version, cpu_model, .. } = guest.resolved().clone();
+            let resolved = Resolved { machine_version, cpu_model };
+            // The guest runs, so this cannot fail the start any more.
+            if let Err(e) = self.update(record.id, |r| r.resolved = Some(resolved.clone())) {
+                tracing::warn!(machine = %record.id, "hardware versions not kept: {}", e.chain());
+            }
         }
         Ok((guest, inbox))
+    }
+
+    /// Changes the record of machine `id`, whoever else changes it meanwhile.
+    fn update(&self, id: Uuid, change: impl Fn(&mut MachineRecord)) -> Result<()> {
+        for _ in 0..MAX_ATTEMPTS {
+            let (mut record, revision) = self.record(id)?;
+            change(&mut record);
+            let put = record::put(machine_key(id), &record)?;
+            let unchanged = store::Condition::Revision(machine_key(id), revision);
+            if record::commit(&*self.store, vec![unchanged], vec![put])? {
+                return Ok(());
+            }
+        }
+        Err(Error::new(Reason::Busy, "the machine is being changed by others all the time"))
     }
 
     /// Ends the guest of machine `id` at once, as pulling the plug would.
@@ -262,23 +306,35 @@ impl Host {
     pub fn stop(&self, id: Uuid) -> Result<()> {
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
-        let (guest, before) = {
+        let (guest, before, incarnation) = {
             let mut running = cell.admit(Request::Stop)?;
             let before = running.power;
             running.power = PowerState::Stopping;
-            (running.guest.clone(), before)
+            (running.guest.clone(), before, running.incarnation)
         };
         self.tell(id);
         if let Some(guest) = guest
             && let Err(e) = guest.power_off()
-            && cell.lock().power == PowerState::Stopping
         {
-            cell.lock().power = before;
-            self.tell(id);
-            return Err(failed(&record, "stop", e));
+            let mut running = cell.lock();
+            if running.power == PowerState::Stopping && running.incarnation == incarnation {
+                running.power = before;
+                drop(running);
+                self.tell(id);
+                return Err(failed(&record, "stop", e));
+            }
         }
-        self.await_gone(&record)?;
-        self.not_wanted(id)
+        if cell.wait(GONE_LIMIT, |r| r.power == PowerState::Off || r.incarnation != incarnation) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Reason::Timeout,
+            format!(
+                "the guest of `{}` was ended but is not gone after {} s",
+                record.settings.name,
+                GONE_LIMIT.as_secs()
+            ),
+        ))
     }
 
     /// Asks the guest of machine `id` to shut down and waits for it, `limit` at most.
@@ -288,25 +344,29 @@ impl Host {
     pub fn shutdown(&self, id: Uuid, limit: Duration) -> Result<()> {
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
-        let guest = {
+        let (guest, incarnation) = {
             let mut running = cell.admit(Request::Shutdown)?;
             running.power = PowerState::ShuttingDown;
-            running.guest.clone()
+            (running.guest.clone(), running.incarnation)
         };
         self.tell(id);
+        let over = |r: &Running| r.power == PowerState::Off || r.incarnation != incarnation;
         let back = |e: Error| {
             let mut running = cell.lock();
-            if running.power == PowerState::ShuttingDown {
+            if running.power == PowerState::ShuttingDown && running.incarnation == incarnation {
                 running.power = PowerState::Running;
             }
             drop(running);
             self.tell(id);
             e
         };
-        if let Some(guest) = guest {
-            guest.shutdown().map_err(|e| back(failed(&record, "shut down", e))).map(drop)?;
+        if let Some(guest) = guest
+            && let Err(e) = guest.shutdown()
+            && e.kind() != engine::GuestErrorKind::Gone
+        {
+            return Err(back(failed(&record, "shut down", e)));
         }
-        if !cell.wait(limit, |r| r.power == PowerState::Off) {
+        if !cell.wait(limit, over) {
             return Err(back(
                 Error::new(
                     Reason::Timeout,
@@ -319,7 +379,7 @@ impl Host {
                 .hint("`slipway machine stop MACHINE` ends it at once"),
             ));
         }
-        self.not_wanted(id)
+        Ok(())
     }
 
     /// Freezes the guest.
@@ -327,7 +387,7 @@ impl Host {
     /// # Errors
     /// It does not run.
     pub fn pause(&self, id: Uuid) -> Result<()> {
-        self.ask(id, Request::Pause, Some(PowerState::Paused), |g| g.pause())
+        self.ask(id, Request::Pause, PowerState::Paused, |g| g.pause())
     }
 
     /// Lets a frozen guest go on.
@@ -335,7 +395,7 @@ impl Host {
     /// # Errors
     /// It is not paused.
     pub fn resume(&self, id: Uuid) -> Result<()> {
-        self.ask(id, Request::Resume, Some(PowerState::Running), |g| g.resume())
+        self.ask(id, Request::Resume, PowerState::Running, |g| g.resume())
     }
 
     /// Presses the reset button.
@@ -343,26 +403,17 @@ impl Host {
     /// # Errors
     /// No guest runs.
     pub fn reset(&self, id: Uuid) -> Result<()> {
-        self.ask(id, Request::Reset, None, |g| {
+        self.ask(id, Request::Reset, PowerState::Running, |g| {
             g.reset()?;
             g.resume()
-        })?;
-        let cell = self.cell(id);
-        let mut running = cell.lock();
-        if running.guest.is_some() {
-            running.power = PowerState::Running;
-        }
-        drop(running);
-        cell.changed.notify_all();
-        self.tell(id);
-        Ok(())
+        })
     }
 
     fn ask(
         &self,
         id: Uuid,
         request: Request,
-        then: Option<PowerState>,
+        then: PowerState,
         act: impl FnOnce(&dyn Guest) -> std::result::Result<(), engine::GuestError>,
     ) -> Result<()> {
         let (record, _) = self.record(id)?;
@@ -370,15 +421,13 @@ impl Host {
         let guest = cell.admit(request)?.guest.clone();
         let guest = guest.ok_or_else(|| no_guest(&record))?;
         act(&*guest).map_err(|e| failed(&record, request.verb(), e))?;
-        if let Some(then) = then {
-            let mut running = cell.lock();
-            if running.guest.is_some() {
-                running.power = then;
-            }
-            drop(running);
-            cell.changed.notify_all();
-            self.tell(id);
+        let mut running = cell.lock();
+        if running.guest.as_ref().is_some_and(|now| Arc::ptr_eq(now, &guest)) {
+            running.power = then;
         }
+        drop(running);
+        cell.changed.notify_all();
+        self.tell(id);
         Ok(())
     }
 
@@ -396,27 +445,14 @@ impl Host {
         self.cell(id).wait(limit, |r| r.power == state)
     }
 
-    fn await_gone(&self, record: &MachineRecord) -> Result<()> {
-        if self.cell(record.id).wait(GONE_LIMIT, |r| r.power == PowerState::Off) {
-            return Ok(());
+    /// Keeps that machine `id` is off because it was meant to be; before a waiter can start it anew.
+    fn not_wanted(&self, id: Uuid, incarnation: u64) {
+        if self.cell(id).lock().incarnation != incarnation {
+            return;
         }
-        Err(Error::new(
-            Reason::Timeout,
-            format!(
-                "the guest of `{}` was ended but is not gone after {} s",
-                record.settings.name,
-                GONE_LIMIT.as_secs()
-            ),
-        ))
-    }
-
-    fn not_wanted(&self, id: Uuid) -> Result<()> {
-        let (mut record, revision) = self.record(id)?;
-        record.wanted_running = false;
-        let put = record::put(machine_key(id), &record)?;
-        let unchanged = store::Condition::Revision(machine_key(id), revision);
-        record::commit(&*self.store, vec![unchanged], vec![put])?;
-        Ok(())
+        if let Err(e) = self.update(id, |r| r.wanted_running = false) {
+            tracing::warn!(machine = %id, "that it was stopped is not kept: {}", e.chain());
+        }
     }
 }
 

@@ -16,11 +16,14 @@ use crate::error::{Error, Reason, Result};
 use crate::finding::Finding;
 use crate::planned::PlannedDisk;
 use crate::settings::Settings;
+use crate::switch::SwitchRecord;
 
 /// Prefix of machine records.
 pub const MACHINES: &str = "machine/";
 /// Prefix of planned machine records.
 pub const PLANNED: &str = "planned/";
+/// Prefix of planned machines that were realized, kept as long as the machine.
+pub const REALIZED: &str = "realized/";
 /// Prefix of disk records.
 pub const DISKS: &str = "disk/";
 /// Prefix of switch records.
@@ -97,6 +100,9 @@ pub struct PlannedRecord {
     pub disks: Vec<PlannedDisk>,
     /// What it brings along.
     pub origin: Origin,
+    /// Switches that come with it.
+    #[serde(default)]
+    pub new_switches: Vec<SwitchRecord>,
     /// How it was asked for.
     pub request: crate::planned::ImportRequest,
     /// The last report.

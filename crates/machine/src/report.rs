@@ -231,7 +231,7 @@ pub fn connect(
         let setting = format!("_{}_/Connection/AltSwitchName", adapter.instance);
         if let Some(target) = request.switches.get(&source).or_else(|| request.switches.get("*")) {
             let known = switches.iter().chain(&new).any(|s| s.name == target.target);
-            if !known && host.bridges.iter().any(|b| *b == target.target) {
+            if !known && host.bridges.contains(&target.target) {
                 new.push(SwitchRecord::new(
                     target.target.clone(),
                     SwitchKind::External { bridge: target.target.clone() },

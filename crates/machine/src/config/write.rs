@@ -61,6 +61,7 @@ pub fn apply(tree: &mut Tree, after: &Settings, who: &Identity<'_>) -> Result<()
     automatic(&mut edit, b, after);
     adapters(&mut edit, &b.adapters, &after.adapters);
     drives(&mut edit, &b.controllers, &after.controllers, who);
+    at_rest(&mut edit, before.snapshots);
     match edit.failed {
         None => Ok(()),
         Some(e) => Err(ApplyError::Edit(e)),
@@ -189,6 +190,17 @@ pub(super) fn stop_number(action: AutomaticStop) -> i64 {
         AutomaticStop::TurnOff => 0,
         AutomaticStop::Save => 1,
         AutomaticStop::Shutdown => 2,
+    }
+}
+
+/// A machine leaves off and without checkpoints: what the tree says of those that stayed behind is not true any more.
+fn at_rest(edit: &mut Edit<'_>, snapshots: u64) {
+    edit.remove("savedstate");
+    if snapshots > 0
+        && let Some(list) = edit.tree.children_mut("configuration/global_settings/snapshots/list")
+    {
+        list.retain(|e| e.name == "size");
+        edit.set("global_settings/snapshots/list/size", Value::Int(0));
     }
 }
 

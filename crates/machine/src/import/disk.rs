@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use transfer::package::{DiskNotFound, windows_components};
 use transfer::source::{self, DiskFormat as Found, OpenOptions, Source};
 use uuid::Uuid;
 use vhdx::{DiskKind, Image, ImageOptions, MissingParent};
@@ -40,8 +41,7 @@ pub(super) fn image_options(package: &Path, request: &ImportRequest) -> ImageOpt
 pub(super) fn look(
     drive: &ConfiguredDrive,
     id: Uuid,
-    file: Option<PathBuf>,
-    tried: &[PathBuf],
+    found: Result<PathBuf, DiskNotFound>,
     package: &Path,
     request: &ImportRequest,
 ) -> Look {
@@ -52,7 +52,7 @@ pub(super) fn look(
         id,
         source_path: drive.path.clone(),
         name,
-        file,
+        file: None,
         chain: Vec::new(),
         virtual_size: 0,
         data_bytes: 0,
@@ -65,20 +65,14 @@ pub(super) fn look(
         boot_entries: Vec::new(),
     };
     let mut findings = Vec::new();
-    let Some(path) = disk.file.clone() else {
-        let places = tried.iter().map(|p| format!("`{}`", p.display())).collect::<Vec<_>>().join(", ");
-        let looked = if places.is_empty() { String::new() } else { format!("; looked at {places}") };
-        findings.push(
-            Finding::new(
-                finding::DISK_MISSING,
-                Severity::Error,
-                drive.key.clone(),
-                format!("disk `{}` is not in the package{looked}", drive.path),
-            )
-            .fix("--disks DIR"),
-        );
-        return Look { disk, findings, content: None };
+    let path = match found {
+        Ok(path) => path,
+        Err(missing) => {
+            findings.push(not_found(drive, &missing));
+            return Look { disk, findings, content: None };
+        }
     };
+    disk.file = Some(path.clone());
     match open(&path, package, request, &mut disk, &mut findings) {
         Ok(source) => {
             let measured = transfer::copy::measure(&*source, 0, source.size(), &|| false);
@@ -91,6 +85,14 @@ pub(super) fn look(
             Look { disk, findings, content: None }
         }
     }
+}
+
+/// A disk that is not there, or only where nothing is opened unasked.
+fn not_found(drive: &ConfiguredDrive, missing: &DiskNotFound) -> Finding {
+    let outside = windows_components(&drive.path).contains(&"..")
+        || missing.tried.iter().any(|t| t.why.contains("outside the package"));
+    let id = if outside { finding::DISK_OUTSIDE } else { finding::DISK_MISSING };
+    Finding::new(id, Severity::Error, drive.key.clone(), missing.to_string()).fix("--disks DIR")
 }
 
 fn open(

@@ -1,6 +1,6 @@
 //! Planned machines of a host: kept, listed, edited, validated again, abandoned.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use store::{Condition, Operation};
@@ -71,8 +71,7 @@ impl Host {
     /// # Errors
     /// As [`Self::look`], or the same machine is planned already.
     pub fn import(&self, request: &ImportRequest) -> Result<PlannedView> {
-        let mut request = request.clone();
-        request.path = absolute(&request.path)?;
+        let request = absolute(request)?;
         let found = self.look(&request)?;
         let origin = self.keep_origin(&found)?;
         let record = planned(&request, found, origin);
@@ -134,19 +133,29 @@ impl Host {
         self.refuse_busy(id, "change")?;
         let mut request = old.request.clone();
         edit.apply(&mut request);
+        let request = absolute(&request)?;
         let found = self.look(&request)?;
-        let mut new = planned(&request, found, old.origin.clone());
+        let origin = self.keep_origin(&found)?;
+        let mut new = planned(&request, found, origin);
         // The id was given at import: editing something else does not mint another.
         if request.new_id && old.request.new_id {
             new.id = old.id;
         }
         new.created = old.created;
+        let mut conditions = vec![Condition::Revision(planned_key(id), revision)];
         let mut operations = Vec::new();
         if new.id != id {
+            if self.planned_record(new.id).is_ok() {
+                return Err(Error::new(
+                    Reason::AlreadyExists,
+                    format!("a planned machine with the id {} is here already", new.id),
+                ));
+            }
+            conditions.push(Condition::Absent(planned_key(new.id)));
             operations.push(Operation::Delete(planned_key(id)));
         }
         operations.push(record::put(planned_key(new.id), &new)?);
-        if !record::commit(&*self.store, vec![Condition::Revision(planned_key(id), revision)], operations)? {
+        if !record::commit(&*self.store, conditions, operations)? {
             return Err(Error::new(
                 Reason::Busy,
                 "the planned machine was changed by somebody else meanwhile",
@@ -195,11 +204,13 @@ impl Host {
         let (_, revision) = self.planned_record(id)?;
         self.refuse_busy(id, "abandon")?;
         let key = planned_key(id);
-        record::commit(
-            &*self.store,
-            vec![Condition::Revision(key.clone(), revision)],
-            vec![Operation::Delete(key)],
-        )?;
+        let unchanged = vec![Condition::Revision(key.clone(), revision)];
+        if !record::commit(&*self.store, unchanged, vec![Operation::Delete(key)])? {
+            return Err(Error::new(
+                Reason::Busy,
+                "the planned machine was changed by somebody else meanwhile",
+            ));
+        }
         Ok(())
     }
 }
@@ -215,6 +226,7 @@ fn planned(request: &ImportRequest, found: Plan, origin: Origin) -> PlannedRecor
         source_id: found.configuration.id,
         settings: found.settings,
         disks: found.disks,
+        new_switches: found.new_switches,
         origin,
         request: request.clone(),
         findings: found.findings,
@@ -231,8 +243,14 @@ fn form_name(form: vmcx::Form) -> &'static str {
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|e| Error::io("find", path, e))
+/// The request with every path absolute: it is read again later, perhaps by a process that runs elsewhere.
+fn absolute(request: &ImportRequest) -> Result<ImportRequest> {
+    let mut request = request.clone();
+    let paths = std::iter::once(&mut request.path).chain(&mut request.to).chain(&mut request.disk_dirs);
+    for path in paths {
+        *path = std::path::absolute(&*path).map_err(|e| Error::io("find", path, e))?;
+    }
+    Ok(request)
 }
 
 /// Free bytes of the file system that `path` is or will be on.

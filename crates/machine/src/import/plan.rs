@@ -251,16 +251,15 @@ fn look_at_disks(
         let Some(id) = drive.disk else { continue };
         if drive.path.is_empty() {
             // A drive without a file: hand-made templates have them. Nothing is plugged in.
-            for c in &mut settings.controllers {
-                c.drives.retain(|d| d.media != Media::Disk { disk: id });
+            for d in settings.controllers.iter_mut().flat_map(|c| &mut c.drives) {
+                if d.media == (Media::Disk { disk: id }) {
+                    d.media = Media::Other { kind: drive.media.clone() };
+                }
             }
             continue;
         }
-        let (file, tried) = match package.resolve_disk(&drive.path, &request.disk_dirs) {
-            Ok(path) => (Some(path), Vec::new()),
-            Err(e) => (None, e.tried.into_iter().map(|t| t.path).collect()),
-        };
-        let look = disk::look(drive, id, file, &tried, &package.root, request);
+        let found = package.resolve_disk(&drive.path, &request.disk_dirs);
+        let look = disk::look(drive, id, found, &package.root, request);
         findings.extend(look.findings);
         let mut disk = look.disk;
         unique_name(&mut disk, &disks);

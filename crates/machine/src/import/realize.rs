@@ -4,12 +4,13 @@
 //!  claim      where each disk will be, and that nothing is there          (recorded; from here on those paths are ours)
 //!  disks      copy into `.<name>.partial`, sync, rename; or an overlay    (again after a death: partial files start over)
 //!  firmware   UEFI variables with the boot entries that the plan found
-//!  commit     machine, disks and new switches in one transaction          (before it: no machine; after it: a whole one)
-//!  forget     the planned machine
+//!  commit     machine, disks, new switches, and the plan set aside, in one transaction
 //! ```
 //!
-//! Undo removes what `claim` recorded and nothing else; a cancelled or failed realize leaves the planned machine as it
-//! was. The package is only ever read.
+//! Before that transaction there is a planned machine and no machine, after it the machine and no plan. The plan is
+//! only set aside ([`REALIZED`]) until the machine is deleted, so that undo can put it back. Undo removes what `claim`
+//! recorded and nothing else; a cancelled or failed realize leaves the planned machine as it was. The package is only
+//! ever read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,8 +34,9 @@ use crate::error::{Error, Reason, chain};
 use crate::host::{Host, machine_key};
 use crate::jobs::{World, copy_failure, failure, io};
 use crate::planned::{ImportMode, PlannedDisk};
-use crate::record::{self, DISKS, MachineRecord, PlannedRecord, SWITCHES};
+use crate::record::{self, DISKS, MACHINES, MachineRecord, PlannedRecord, REALIZED, SWITCHES};
 use crate::settings::Generation;
+use crate::switch::SwitchRecord;
 
 /// The job kind.
 pub(crate) struct Realize;
@@ -66,11 +68,15 @@ impl Kind for Realize {
             .weight(50)
             .step("firmware", firmware, remove_home)
             .step("commit", commit, withdraw)
-            .step_without_undo("forget", forget)
     }
 }
 
 type Cx<'a> = Context<'a, Realize>;
+
+/// Ending of a file that is not complete.
+const PARTIAL: &str = ".partial";
+/// Longest name of a disk's file in bytes, so that the incomplete one has a legal name too.
+const MAX_FILE_NAME: usize = 255 - PARTIAL.len() - 1;
 
 fn planned(cx: &Cx<'_>, host: &Host) -> Result<PlannedRecord, Failure> {
     Ok(host.planned_record(cx.params().planned).map_err(|e| failure(&e))?.0)
@@ -79,7 +85,13 @@ fn planned(cx: &Cx<'_>, host: &Host) -> Result<PlannedRecord, Failure> {
 fn claim(cx: &mut Cx<'_>) -> Result<Claim, Failure> {
     let host = cx.world().host()?;
     let plan = planned(cx, &host)?;
-    let home = host.home(plan.id);
+    // Who defines a machine holds its cell all the while.
+    let cell = host.cell(plan.id);
+    let _held = cell.lock();
+    if host.record(plan.id).is_ok() {
+        return Err(failure(&exists(plan.id)));
+    }
+    let home = host.new_home(plan.id);
     let dir = plan.request.to.clone().unwrap_or_else(|| home.join("disks"));
     let extension = match plan.request.mode {
         ImportMode::Copy => DiskFormat::Raw.extension(),
@@ -87,11 +99,14 @@ fn claim(cx: &mut Cx<'_>) -> Result<Claim, Failure> {
     };
     let mut files: Vec<PathBuf> = Vec::new();
     for disk in &plan.disks {
-        let file = dir.join(with_extension(&disk.name, extension));
-        let file =
-            if files.contains(&file) { dir.join(format!("{}.{extension}", disk.id.simple())) } else { file };
-        // In the machine's own directory whatever is there is litter of an earlier attempt.
-        if plan.request.to.is_some() && file.exists() {
+        let name = with_extension(&disk.name, extension);
+        let file = dir.join(&name);
+        let file = if files.contains(&file) || name.len() > MAX_FILE_NAME {
+            dir.join(format!("{}.{extension}", disk.id.simple()))
+        } else {
+            file
+        };
+        if file.symlink_metadata().is_ok() {
             let e = Error::new(Reason::AlreadyExists, format!("`{}` exists already", file.display()))
                 .hint("`--to DIR` names another directory for the disks");
             return Err(failure(&e).path(&file));
@@ -106,10 +121,8 @@ fn disks(cx: &mut Cx<'_>) -> Result<Vec<String>, Failure> {
     let plan = planned(cx, &host)?;
     let claim: Claim = cx.output(claim)?;
     make_dir(&claim.home)?;
-    for file in &claim.files {
-        if let Some(dir) = file.parent() {
-            make_dir(dir)?;
-        }
+    for dir in claim.files.iter().filter_map(|file| file.parent()) {
+        make_dir(dir)?;
     }
     let total: u64 = plan.disks.iter().map(|d| d.data_bytes).sum();
     let before = AtomicU64::new(0);
@@ -130,13 +143,18 @@ fn disks(cx: &mut Cx<'_>) -> Result<Vec<String>, Failure> {
     Ok(digests)
 }
 
+/// Makes a directory whose name survives power loss.
 fn make_dir(dir: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(dir).map_err(|e| io("create directory", dir, e))
+    fs::create_dir_all(dir).map_err(|e| io("create directory", dir, e))?;
+    match dir.parent() {
+        Some(above) => sync_directory(above).map_err(|e| io("sync directory", above, e)),
+        None => Ok(()),
+    }
 }
 
 fn partial(file: &Path) -> PathBuf {
     let name = file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    file.with_file_name(format!(".{name}.partial"))
+    file.with_file_name(format!(".{name}{PARTIAL}"))
 }
 
 fn copy(
@@ -202,7 +220,12 @@ fn overlay(disk: &PlannedDisk, file: &Path) -> Result<(), Failure> {
     engine::image::create_qcow2(file, disk.virtual_size, None).map_err(|e| {
         Failure::new("engine", format!("cannot create the overlay of `{}`: {}", disk.name, chain(&e)))
             .path(file)
-    })
+    })?;
+    fs::File::open(file).and_then(|f| f.sync_all()).map_err(|e| io("sync", file, e))?;
+    match file.parent() {
+        Some(dir) => sync_directory(dir).map_err(|e| io("sync directory", dir, e)),
+        None => Ok(()),
+    }
 }
 
 fn remove_files(cx: &mut Cx<'_>, _why: UndoReason) -> Result<(), Failure> {
@@ -243,18 +266,29 @@ fn remove_home(cx: &mut Cx<'_>, _why: UndoReason) -> Result<(), Failure> {
     }
 }
 
+fn exists(id: Uuid) -> Error {
+    Error::new(Reason::AlreadyExists, format!("a machine with the id {id} is already here"))
+        .hint("import again with --new-id")
+}
+
+fn realized_key(id: Uuid) -> String {
+    format!("{REALIZED}{id}")
+}
+
 fn commit(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
     let host = cx.world().host()?;
-    let plan = planned(cx, &host)?;
     let claim: Claim = cx.output(claim)?;
+    let id = cx.params().planned;
     let make = || -> crate::error::Result<Uuid> {
-        if host.record(plan.id).is_ok_and(|(m, _)| m.home == claim.home && m.created == plan.created) {
+        if host.record(id).is_ok_and(|(machine, _)| machine.home == claim.home) {
             // Done before we died.
-            return Ok(plan.id);
+            return Ok(id);
         }
+        let (plan, revision) = host.planned_record(id)?;
         let mut operations = Vec::new();
-        for switch in host.look(&plan.request)?.new_switches {
-            operations.push(record::put(format!("{SWITCHES}{}", switch.id), &switch)?);
+        let here = host.switches()?;
+        for switch in plan.new_switches.iter().filter(|new| here.iter().all(|s| s.name != new.name)) {
+            operations.push(record::put(format!("{SWITCHES}{}", switch.id), switch)?);
         }
         for (disk, file) in plan.disks.iter().zip(&claim.files) {
             let d = disk_record(&plan, disk, file);
@@ -262,7 +296,7 @@ fn commit(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
         }
         let machine = MachineRecord {
             version: 1,
-            id: plan.id,
+            id,
             settings: plan.settings.clone(),
             created: plan.created,
             home: claim.home.clone(),
@@ -272,16 +306,16 @@ fn commit(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
             wanted_running: false,
             extra: serde_json::Map::new(),
         };
-        operations.push(record::put(machine_key(plan.id), &machine)?);
-        if !record::commit(&*host.store, vec![Condition::Absent(machine_key(plan.id))], operations)? {
-            return Err(Error::new(
-                Reason::AlreadyExists,
-                format!("a machine with the id {} is already here", plan.id),
-            )
-            .hint("import again with --new-id"));
+        operations.push(record::put(machine_key(id), &machine)?);
+        operations.push(Operation::Delete(planned_key(id)));
+        operations.push(record::put(realized_key(id), &plan)?);
+        let conditions =
+            vec![Condition::Absent(machine_key(id)), Condition::Revision(planned_key(id), revision)];
+        if !record::commit(&*host.store, conditions, operations)? {
+            return Err(exists(id));
         }
-        host.tell(plan.id);
-        Ok(plan.id)
+        host.tell(id);
+        Ok(id)
     };
     make().map_err(|e| failure(&e))
 }
@@ -323,27 +357,43 @@ fn disk_record(plan: &PlannedRecord, disk: &PlannedDisk, file: &Path) -> DiskRec
 fn withdraw(cx: &mut Cx<'_>, _why: UndoReason) -> Result<(), Failure> {
     let host = cx.world().host()?;
     let Some(claim) = cx.try_output(claim)? else { return Ok(()) };
+    let id = cx.params().planned;
     let take_back = || -> crate::error::Result<()> {
-        let id = cx.params().planned;
         let Ok((machine, revision)) = host.record(id) else { return Ok(()) };
         // Another machine by the same id was there first: it is why we failed, and none of ours.
-        if machine.home != claim.home
-            || host.planned_record(id).is_ok_and(|(p, _)| p.created != machine.created)
-        {
+        if machine.home != claim.home {
             return Ok(());
         }
-        let mut operations = vec![Operation::Delete(machine_key(id))];
+        let mut operations = vec![Operation::Delete(machine_key(id)), Operation::Delete(realized_key(id))];
         operations.extend(machine.settings.disks().map(|(_, _, d)| Operation::Delete(format!("{DISKS}{d}"))));
-        record::commit(&*host.store, vec![Condition::Revision(machine_key(id), revision)], operations)?;
+        if let Some((plan, _)) = record::get::<PlannedRecord>(&*host.store, &realized_key(id))? {
+            operations.push(record::put(planned_key(id), &plan)?);
+            for switch in made_switches(&host, &plan)? {
+                operations.push(Operation::Delete(format!("{SWITCHES}{}", switch.id)));
+            }
+        }
+        if !record::commit(&*host.store, vec![Condition::Revision(machine_key(id), revision)], operations)? {
+            return Err(Error::new(Reason::Busy, "the machine was changed by somebody else meanwhile"));
+        }
+        host.tell_deleted(id);
         Ok(())
     };
     take_back().map_err(|e| failure(&e))
 }
 
-fn forget(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
-    let host = cx.world().host()?;
-    let id = cx.params().planned;
-    record::commit(&*host.store, vec![], vec![Operation::Delete(planned_key(id))])
-        .map_err(|e| failure(&e))?;
-    Ok(id)
+/// Switches that came with the plan's machine and that no other machine uses by now.
+fn made_switches(host: &Host, plan: &PlannedRecord) -> crate::error::Result<Vec<SwitchRecord>> {
+    let others: Vec<MachineRecord> = record::list(&*host.store, MACHINES)?;
+    let used = |name: &str| {
+        let mut others = others.iter().filter(|m| m.id != plan.id).flat_map(|m| &m.settings.adapters);
+        others.any(|a| a.switch.as_deref() == Some(name))
+    };
+    let here = host.switches()?;
+    Ok(here
+        .into_iter()
+        .filter(|s| plan.new_switches.iter().any(|n| n.id == s.id) && !used(&s.name))
+        .collect())
 }
+
+#[cfg(test)]
+mod tests;
