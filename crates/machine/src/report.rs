@@ -279,11 +279,11 @@ pub fn connect(
                 Severity::Error,
                 setting,
                 format!(
-                    "adapter `{}` was connected to switch `{source}`, which this host does not have",
+                    "adapter `{}` was connected to switch `{source}`, which this host does not have (`--disconnected` leaves it unplugged)",
                     adapter.name
                 ),
             )
-            .fix(format!("--switch '{source}={}' or --disconnected", crate::switch::DEFAULT_SWITCH))
+            .fix(format!("--switch '{source}={}'", crate::switch::DEFAULT_SWITCH))
             .hyperv(33012),
         );
     }
