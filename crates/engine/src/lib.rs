@@ -35,6 +35,6 @@ pub use host::{Check, FirmwareFound, HostReport, KvmVerdict, Program, Verdict};
 pub use qemu::{QemuConfig, QemuEngine};
 pub use sim::{SimEngine, SimGuestControl};
 pub use spec::{
-    Accel, Chipset, Clock, DiskBus, DiskSpec, DvdSpec, Firmware, GuestSpec, ImageFormat, LayerSpec, Mac,
-    NicBackend, NicModel, NicSpec, Resolved, SpecError, TpmSpec,
+    Accel, Chipset, Clock, DiskBus, DiskSpec, DvdSpec, Firmware, GuestSpec, Identity, ImageFormat, LayerSpec,
+    Mac, NicBackend, NicModel, NicSpec, Resolved, SpecError, TpmSpec,
 };

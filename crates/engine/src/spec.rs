@@ -37,6 +37,8 @@ pub const MAX_NICS: usize = 8;
 pub const MAX_SERIAL_PORTS: u32 = 4;
 /// Longest serial number every disk bus can show, in bytes.
 pub const MAX_SERIAL: usize = 20;
+/// Longest serial number of a system, in bytes.
+pub const MAX_SYSTEM_SERIAL: usize = 64;
 /// Longest guest, disk, drive or adapter name, in bytes.
 pub const MAX_NAME: usize = 1024;
 
@@ -93,6 +95,21 @@ pub struct GuestSpec {
     /// What the hardware clock shows. Windows expects local time unless told otherwise.
     #[serde(default)]
     pub clock: Clock,
+    /// What the firmware tells the guest about the machine it runs on.
+    #[serde(default)]
+    pub identity: Identity,
+}
+
+/// What the firmware tells a guest about its machine (SMBIOS type 1). Licences and management tools in the guest go by
+/// it, so it must not change when a machine moves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// System UUID; the machine's own id where there is none.
+    #[serde(default)]
+    pub uuid: Option<Uuid>,
+    /// System serial number, printable ASCII, at most [`MAX_SYSTEM_SERIAL`] bytes.
+    #[serde(default)]
+    pub serial: Option<String>,
 }
 
 fn one() -> u32 {
@@ -416,6 +433,7 @@ impl GuestSpec {
             vnc: false,
             balloon: false,
             clock: Clock::Utc,
+            identity: Identity::default(),
         }
     }
 
@@ -450,6 +468,14 @@ impl GuestSpec {
         check_word("cpu_model", self.cpu_model.as_deref(), ",=+")?;
         if self.serial_ports > MAX_SERIAL_PORTS {
             return bad("serial_ports", format!("{} is more than {MAX_SERIAL_PORTS}", self.serial_ports));
+        }
+        if let Some(serial) = &self.identity.serial
+            && (serial.len() > MAX_SYSTEM_SERIAL || !serial.bytes().all(|b| (b' '..=b'~').contains(&b)))
+        {
+            return bad(
+                "identity.serial",
+                format!("{serial:?} is not at most {MAX_SYSTEM_SERIAL} printable ASCII bytes"),
+            );
         }
         self.validate_storage()?;
         self.validate_nics()?;

@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use engine::{
-    Accel, Chipset, Clock, DiskBus, DiskSpec, DvdSpec, Firmware, GuestSpec, LayerSpec, NicBackend, NicModel,
-    NicSpec, TpmSpec,
+    Accel, Chipset, Clock, DiskBus, DiskSpec, DvdSpec, Firmware, GuestSpec, Identity, LayerSpec, NicBackend,
+    NicModel, NicSpec, TpmSpec,
 };
 use uuid::Uuid;
 
@@ -138,6 +138,13 @@ pub fn guest(
         vnc: true,
         balloon: false,
         clock: Clock::Utc,
+        identity: Identity {
+            uuid: settings.firmware.bios_id,
+            // Hyper-V's serial numbers are plain digits; anything else is kept in the configuration only.
+            serial: settings.firmware.serial_number.clone().filter(|s| {
+                s.len() <= engine::spec::MAX_SYSTEM_SERIAL && s.bytes().all(|b| b.is_ascii_graphic())
+            }),
+        },
     })
 }
 
