@@ -1,7 +1,7 @@
 //! Boot entries: `Boot####`, `BootOrder`, and the device paths in them (UEFI specification 3.1.3 and 10.3).
 //!
 //! Entries are written in short form, `HD(…)/File(…)`: firmware finds the partition on whatever controller it sits, which
-//! is what lets a disk move between machines.
+//! is what lets a disk move between machines. Adding an entry twice leaves one: steps of a job may run again.
 
 use uuid::Uuid;
 
@@ -12,6 +12,8 @@ const MEDIA: u8 = 4;
 const HARD_DRIVE: u8 = 1;
 const FILE_PATH: u8 = 4;
 const END: u8 = 0x7f;
+/// Bytes of a hard drive node.
+const HARD_DRIVE_NODE: usize = 42;
 /// Most nodes of a device path that are followed.
 const MAX_NODES: usize = 64;
 /// Most boot entries carried over from another firmware.
@@ -78,6 +80,118 @@ fn option(attributes: u32, description: &str, path: &[u8], optional: &[u8]) -> V
     out
 }
 
+/// A boot entry as it is in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadOption {
+    /// Whether the firmware tries it.
+    pub active: bool,
+    /// What the firmware's menu shows.
+    pub description: String,
+    /// The partition its path leads to: number and identity.
+    pub partition: Option<(u32, PartitionIdentity)>,
+    /// The file on it, as the path spells it.
+    pub loader: Option<String>,
+}
+
+/// Where in the boot order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Tried before all others.
+    First,
+    /// Tried after all others.
+    Last,
+}
+
+/// The parts of a load option, as they lie in it.
+struct Parts<'a> {
+    attributes: u32,
+    description: String,
+    path: &'a [u8],
+    optional: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn of(load_option: &'a [u8]) -> Option<Self> {
+        let attributes = u32::from_le_bytes(load_option.get(..4)?.try_into().ok()?);
+        let length = usize::from(u16::from_le_bytes(load_option.get(4..6)?.try_into().ok()?));
+        let rest = load_option.get(6..)?;
+        let end = rest.chunks_exact(2).position(|c| c == [0, 0])? * 2;
+        let description = super::utf16(&rest[..end])?;
+        let (path, optional) = rest[end + 2..].split_at_checked(length)?;
+        Some(Self { attributes, description, path, optional })
+    }
+
+    /// The nodes of the first path, each with its header; `None` when one is cut off or no end comes.
+    fn nodes(&self) -> Option<Vec<&'a [u8]>> {
+        let mut nodes = Vec::new();
+        let mut rest = self.path;
+        while nodes.len() < MAX_NODES {
+            let [kind, _, low, high] = *rest.first_chunk()?;
+            let size = usize::from(u16::from_le_bytes([low, high]));
+            if size < 4 {
+                return None;
+            }
+            let (node, after) = rest.split_at_checked(size)?;
+            if kind == END {
+                return Some(nodes);
+            }
+            nodes.push(node);
+            rest = after;
+        }
+        None
+    }
+
+    /// The nodes from the partition on, if they are a partition and files on it.
+    fn short(&self) -> Option<Vec<&'a [u8]>> {
+        let nodes = self.nodes()?;
+        let at =
+            nodes.iter().position(|n| n.starts_with(&[MEDIA, HARD_DRIVE]) && n.len() == HARD_DRIVE_NODE)?;
+        let short = nodes[at..].to_vec();
+        let files = short[1..].iter().all(|n| n.starts_with(&[MEDIA, FILE_PATH]));
+        (files && short.len() > 1).then_some(short)
+    }
+}
+
+fn loader(files: &[&[u8]]) -> Option<String> {
+    let parts: Option<Vec<String>> = files.iter().map(|n| super::utf16(&n[4..])).collect();
+    Some(parts?.join("\\").replace("\\\\", "\\"))
+}
+
+impl LoadOption {
+    /// Reads a `Boot####` value; `None` when it makes no sense.
+    pub fn parse(load_option: &[u8]) -> Option<Self> {
+        let parts = Parts::of(load_option)?;
+        parts.nodes()?;
+        let short = parts.short();
+        let partition = short.as_ref().and_then(|nodes| {
+            let drive = nodes[0];
+            let identity = match drive[40..42] {
+                [2, 2] => PartitionIdentity::Gpt(Uuid::from_bytes_le(drive[24..40].try_into().ok()?)),
+                [1, 1] => PartitionIdentity::Mbr(u32::from_le_bytes(drive[24..28].try_into().ok()?)),
+                _ => return None,
+            };
+            Some((u32::from_le_bytes(drive[4..8].try_into().ok()?), identity))
+        });
+        Some(Self {
+            active: parts.attributes & ACTIVE != 0,
+            description: parts.description,
+            partition,
+            loader: short.and_then(|nodes| loader(&nodes[1..])),
+        })
+    }
+}
+
+/// Whether two load options start the same file with the same words. Firmware tells partitions by number and signature;
+/// where they begin only helps people, and names of files on FAT have no case.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let key = |bytes: &[u8]| -> Option<(u32, PartitionIdentity, String, Vec<u8>)> {
+        let option = LoadOption::parse(bytes).filter(|o| o.active)?;
+        let (number, identity) = option.partition?;
+        Some((number, identity, option.loader?.to_lowercase(), Parts::of(bytes)?.optional.to_vec()))
+    };
+    a == b || key(a).is_some_and(|a| key(b) == Some(a))
+}
+
 /// A variable of another firmware.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignVariable<'a> {
@@ -108,34 +222,13 @@ pub fn portable_entries(variables: &[ForeignVariable<'_>]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A load option with its device path cut to `HD(…)/File(…)`; `None` when it has no such part.
+/// A load option with its device path cut to `HD(…)/File(…)`; `None` when it has no such part, or is switched off. What
+/// the loader is handed is kept.
 pub fn shorten(load_option: &[u8]) -> Option<Vec<u8>> {
-    let attributes = u32::from_le_bytes(load_option.get(..4)?.try_into().ok()?);
-    let length = usize::from(u16::from_le_bytes(load_option.get(4..6)?.try_into().ok()?));
-    let rest = load_option.get(6..)?;
-    let end = rest.chunks_exact(2).position(|c| c == [0, 0])? * 2;
-    let description = super::utf16(&rest[..end])?;
-    let path = rest.get(end + 2..end + 2 + length)?;
-    let optional = rest.get(end + 2 + length..)?;
-    let mut at = 0;
-    for _ in 0..MAX_NODES {
-        let [kind, subtype, low, high] = *path.get(at..at + 4)? else { return None };
-        let size = usize::from(u16::from_le_bytes([low, high]));
-        if size < 4 || kind == END && subtype == 0xff {
-            return None;
-        }
-        let node = path.get(at..at + size)?;
-        if kind == MEDIA && subtype == HARD_DRIVE {
-            let file = &path[at + size..];
-            if file.first() != Some(&MEDIA) || file.get(1) != Some(&FILE_PATH) {
-                return None;
-            }
-            debug_assert_eq!(node.len(), size);
-            return Some(option(attributes | ACTIVE, &description, &path[at..], optional));
-        }
-        at += size;
-    }
-    None
+    let parts = Parts::of(load_option).filter(|p| p.attributes & ACTIVE != 0)?;
+    let mut path = parts.short()?.concat();
+    path.extend([END, 0xff, 4, 0]);
+    Some(option(parts.attributes, &parts.description, &path, parts.optional))
 }
 
 fn numbers(data: &[u8]) -> Vec<u16> {
@@ -155,28 +248,77 @@ impl VarStore {
         self.get(GLOBAL, "BootOrder").map(|v| numbers(&v.data)).unwrap_or_default()
     }
 
-    /// Adds a boot entry at the end of the boot order; its number.
+    /// The boot entries that make sense, by number.
+    pub fn boot_entries(&self) -> Vec<(u16, LoadOption)> {
+        let mut all: Vec<_> = self
+            .variables()
+            .iter()
+            .filter(|v| v.vendor == GLOBAL)
+            .filter_map(|v| Some((number_of(&v.name)?, LoadOption::parse(&v.data)?)))
+            .collect();
+        all.sort_by_key(|(n, _)| *n);
+        all
+    }
+
+    /// Adds a boot entry as [`VarStore::add_load_option`] does; its number.
     pub fn add_boot_entry(&mut self, entry: &BootEntry) -> u16 {
         self.add_load_option(entry.to_bytes())
     }
 
-    /// Adds a load option, as [`portable_entries`] gives it, at the end of the boot order; its number. One that is there
-    /// already is not added twice.
+    /// Adds a load option, as [`portable_entries`] gives it; its number. In the boot order it comes after all entries
+    /// that lead to a file on a partition and before the firmware's own (setup, shell, whole disks, network), which some
+    /// templates bring along and which would start first otherwise. An entry that leads to the same file is taken instead
+    /// of a new one, and keeps its place.
     pub fn add_load_option(&mut self, load_option: Vec<u8>) -> u16 {
-        let known = |v: &Variable| v.vendor == GLOBAL && v.data == load_option;
-        let there = self.variables().iter().filter(|v| known(v)).find_map(|v| number_of(&v.name));
-        let number = there.unwrap_or_else(|| {
-            let free = |n: &u16| self.get(GLOBAL, &format!("Boot{n:04X}")).is_none();
-            (0..=u16::MAX).find(free).unwrap_or(u16::MAX)
-        });
-        self.set(GLOBAL, &format!("Boot{number:04X}"), NV_BS_RT, load_option);
+        let number = self.put(load_option);
         let mut order = self.boot_order();
         if !order.contains(&number) {
-            order.push(number);
+            let installed = |n: u16| {
+                let entry =
+                    self.get(GLOBAL, &format!("Boot{n:04X}")).and_then(|v| LoadOption::parse(&v.data));
+                entry.is_some_and(|e| e.loader.is_some())
+            };
+            let at = order.iter().position(|n| !installed(*n)).unwrap_or(order.len());
+            order.insert(at, number);
+            self.set_order(&order);
         }
-        let data = order.into_iter().flat_map(u16::to_le_bytes).collect();
-        self.set(GLOBAL, "BootOrder", NV_BS_RT, data);
         number
+    }
+
+    /// Puts an entry first or last in the boot order, moving it if it is there.
+    pub fn place(&mut self, number: u16, place: Place) {
+        let mut order = self.boot_order();
+        order.retain(|n| *n != number);
+        match place {
+            Place::First => order.insert(0, number),
+            Place::Last => order.push(number),
+        }
+        self.set_order(&order);
+    }
+
+    /// Removes an entry, from the order too; whether it was there.
+    pub fn remove_boot_entry(&mut self, number: u16) -> bool {
+        let mut order = self.boot_order();
+        order.retain(|n| *n != number);
+        self.set_order(&order);
+        self.delete(GLOBAL, &format!("Boot{number:04X}"))
+    }
+
+    fn set_order(&mut self, order: &[u16]) {
+        let data = order.iter().flat_map(|n| n.to_le_bytes()).collect();
+        self.set(GLOBAL, "BootOrder", NV_BS_RT, data);
+    }
+
+    fn put(&mut self, load_option: Vec<u8>) -> u16 {
+        let known = |v: &&Variable| v.vendor == GLOBAL && same(&v.data, &load_option);
+        let there = self.variables().iter().filter(known).find_map(|v| number_of(&v.name));
+        there.unwrap_or_else(|| {
+            let free = |n: &u16| self.get(GLOBAL, &format!("Boot{n:04X}")).is_none();
+            // Some number is free: there are fewer variables than numbers (`MAX_VARIABLES`).
+            let number = (0..=u16::MAX).find(free).unwrap_or(u16::MAX);
+            self.set(GLOBAL, &format!("Boot{number:04X}"), NV_BS_RT, load_option);
+            number
+        })
     }
 }
 
@@ -211,7 +353,17 @@ mod tests {
         assert_eq!(shorten(&network), None);
         for cut in 0..long.len() {
             let _ = shorten(&long[..cut]);
+            for at in 0..cut {
+                let mut bent = long.clone();
+                bent[at] ^= 1 << (cut % 8);
+                let _ = (shorten(&bent), LoadOption::parse(&bent));
+            }
         }
+        let off = option(0, "off", &short[path_at..], &[]);
+        assert_eq!(shorten(&off), None, "what was switched off stays off");
+        // Windows hands its loader a word, which has to come along.
+        let windows = option(1, "Windows Boot Manager", &path, b"WINDOWS\0");
+        assert!(shorten(&windows).unwrap().ends_with(b"\x7f\xff\x04\0WINDOWS\0"));
     }
 
     #[test]
@@ -221,5 +373,35 @@ mod tests {
         let order = [2, 0, 1, 0];
         let list = [v("Boot0001", &a), v("Boot0002", &b), v("BootOrder", &order), v("BootNext", &order)];
         assert_eq!(portable_entries(&list), [b, a]);
+    }
+
+    #[test]
+    fn entries_are_added_once_and_moved_in_the_order() {
+        let path = std::path::Path::new("/usr/share/OVMF/OVMF_VARS_4M.fd");
+        if !path.exists() {
+            println!("skipped: {} is not installed", path.display());
+            return;
+        }
+        let mut store = VarStore::read(path).unwrap();
+        let first = store.add_boot_entry(&entry());
+        let gpt = PartitionIdentity::Gpt(Uuid::from_u128(0x51ab_0001));
+        let other = BootEntry { identity: gpt, loader: r"\EFI\redhat\shimx64.efi".into(), ..entry() };
+        let second = store.add_boot_entry(&other);
+        assert_eq!((store.boot_order(), first, second), (vec![0, 1], 0, 1));
+        // The same file under another name and spelling is the same entry.
+        let again =
+            BootEntry { description: "x".into(), loader: r"\efi\DEBIAN\shimx64.efi".into(), ..entry() };
+        assert_eq!(store.add_boot_entry(&again), first);
+        assert_eq!(store.boot_order(), [0, 1]);
+        store.place(second, Place::First);
+        assert_eq!(store.boot_order(), [1, 0]);
+        let entries = store.boot_entries();
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[1].1.partition, Some((1, gpt)));
+        assert_eq!(entries[0].1.partition, Some((1, PartitionIdentity::Mbr(0x51ab_0001))));
+        assert_eq!(entries[0].1.loader.as_deref(), Some(r"\EFI\debian\shimx64.efi"));
+        assert!(store.remove_boot_entry(first) && !store.remove_boot_entry(first));
+        assert_eq!(store.boot_order(), [1]);
+        assert_eq!(store.add_boot_entry(&entry()), first, "a free number is used again");
     }
 }

@@ -1,5 +1,7 @@
 //! Disks made by the usual programs, for tests.
 
+#![allow(clippy::print_stdout, reason = "a skipped test says why")]
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
