@@ -5,8 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use nbd::Command;
 use nbd::proto::{
-    BlockStatus, ChunkError, ChunkKind, Greeting, Info, InfoRequest, MetaContext, MetaQuery, OffsetHole, OptionReply,
-    OptionRequest, ReplyHeader, Request, ServerItem, option,
+    BlockStatus, ChunkError, ChunkKind, Greeting, Info, InfoRequest, MetaContext, MetaQuery, OffsetHole,
+    OptionReply, OptionRequest, ReplyHeader, Request, ServerItem, option,
 };
 use nbd::reply::{Answer, Assembly, read_header};
 

@@ -51,7 +51,8 @@ fuzz_target!(|data: &[u8]| {
 fn seal_gpt(disk: &mut [u8]) {
     for at in [512, 4096, SIZE - 512, SIZE - 4096] {
         let field = |disk: &[u8], at: usize, length: usize| {
-            disk[at..at + length].iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte)) as usize
+            disk[at..at + length].iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte))
+                as usize
         };
         let sector = if at == 512 || at == SIZE - 512 { 512 } else { 4096 };
         let (size, table) = (field(disk, at + 12, 4), field(disk, at + 72, 8));
@@ -71,6 +72,9 @@ fn seal_gpt(disk: &mut [u8]) {
 
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+        (0..8).fold(
+            crc ^ u32::from(byte),
+            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 },
+        )
     })
 }

@@ -45,8 +45,10 @@ fn sound() -> &'static [u8] {
 /// The patches that make the sound file a child with one partially present block.
 fn child() -> Vec<(usize, Vec<u8>)> {
     let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
-    let texts = ["parent_linkage", "{00000000-0000-0000-0000-000000000001}", "relative_path", ".\\p.vhdx"].map(utf16);
-    let mut locator = vec![0xb7, 0xef, 0x4a, 0xb0, 0x9e, 0xd1, 0x81, 0x4a, 0xb7, 0x89, 0x25, 0xb8, 0xe9, 0x44, 0x59, 0x13];
+    let texts =
+        ["parent_linkage", "{00000000-0000-0000-0000-000000000001}", "relative_path", ".\\p.vhdx"].map(utf16);
+    let mut locator =
+        vec![0xb7, 0xef, 0x4a, 0xb0, 0x9e, 0xd1, 0x81, 0x4a, 0xb7, 0x89, 0x25, 0xb8, 0xe9, 0x44, 0x59, 0x13];
     locator.extend([0, 0, 2, 0]);
     let mut at = 20 + 24_u32;
     for pair in texts.chunks(2) {
@@ -58,7 +60,8 @@ fn child() -> Vec<(usize, Vec<u8>)> {
         at += key + value;
     }
     locator.extend(texts.concat());
-    let mut entry = vec![0x2d, 0x5f, 0xd3, 0xa8, 0x0b, 0xb3, 0x4d, 0x45, 0xab, 0xf7, 0xd3, 0xd8, 0x48, 0x34, 0xab, 0x0c];
+    let mut entry =
+        vec![0x2d, 0x5f, 0xd3, 0xa8, 0x0b, 0xb3, 0x4d, 0x45, 0xab, 0xf7, 0xd3, 0xd8, 0x48, 0x34, 0xab, 0x0c];
     entry.extend((65536 + 40_u32).to_le_bytes());
     entry.extend((locator.len() as u32).to_le_bytes());
     entry.extend([4, 0, 0, 0, 0, 0, 0, 0]);
@@ -112,7 +115,10 @@ impl Patched {
         let mut bytes = self.get(start, length);
         bytes[4..8].fill(0);
         let crc = !bytes.iter().fold(!0_u32, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 })
+            (0..8).fold(
+                crc ^ u32::from(*byte),
+                |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 },
+            )
         });
         self.patches.push((start + 4, crc.to_le_bytes().to_vec()));
     }

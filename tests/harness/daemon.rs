@@ -1,0 +1,128 @@
+//! A daemon of a story's own: private data folder, private socket, ended with the story.
+
+use crate::binary::{Ran, run, slipway};
+use crate::scratch::Scratch;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a daemon may take to answer on its socket. Starting is milliseconds; a loaded machine is not.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `slipway serve`.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Option<Child>,
+    home: Scratch,
+    arguments: Vec<String>,
+}
+
+impl Daemon {
+    /// Starts one in a new home and waits until it answers.
+    #[must_use]
+    pub fn start() -> Daemon {
+        Daemon::with(&[])
+    }
+
+    /// The same with more arguments for `serve`.
+    #[must_use]
+    pub fn with(arguments: &[&str]) -> Daemon {
+        let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let mut daemon = Daemon { child: None, home: Scratch::new(), arguments };
+        daemon.launch();
+        daemon
+    }
+
+    /// Starts it again on the same home; it must not be running.
+    ///
+    /// # Panics
+    /// When it does not come up; what it wrote is in the message.
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none(), "already running");
+        let log = File::options().create(true).append(true).open(self.log()).expect("a log");
+        let child = Command::new(slipway())
+            .arg("serve")
+            .arg("--data")
+            .arg(self.data())
+            .arg("--socket")
+            .arg(self.socket())
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("the log"))
+            .stderr(log)
+            .spawn()
+            .expect("slipway starts");
+        self.child = Some(child);
+        let deadline = Instant::now() + PATIENCE;
+        while UnixStream::connect(self.socket()).is_err() {
+            let ended = self.child.as_mut().is_some_and(|c| c.try_wait().ok().flatten().is_some());
+            assert!(!ended && Instant::now() < deadline, "the daemon does not answer:\n{}", self.read_log());
+            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// A client command against this daemon.
+    pub fn run<I, S>(&self, arguments: I) -> Ran
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        run(Command::new(slipway())
+            .args(arguments)
+            .env("SLIPWAY_SOCKET", self.socket())
+            .env("SLIPWAY_DATA", self.data()))
+    }
+
+    /// Ends it at once, as a crash would.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("running");
+        child.kill().expect("a child can be killed");
+        child.wait().expect("a killed child ends");
+    }
+
+    /// Where its data is.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.home.join("data")
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.home.join("s")
+    }
+
+    /// A folder for the story's own files, beside the daemon's.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.home.join("log")
+    }
+
+    /// What it wrote so far.
+    #[must_use]
+    pub fn read_log(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+        if std::thread::panicking() {
+            println!("--- the daemon's log\n{}", self.read_log());
+        }
+    }
+}
