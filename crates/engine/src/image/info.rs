@@ -1,11 +1,10 @@
 //! What `qemu-img` says an image is.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde::Deserialize;
 
-use super::{Format, ImageError, ImageErrorKind, LIMIT, program};
+use super::{Format, ImageError, ImageErrorKind, LIMIT, MAX_VIRTUAL_SIZE, header, program};
 use crate::qemu::process::run;
 
 /// Longest answer that is read, in bytes: snapshots and bitmaps are listed in it.
@@ -22,8 +21,6 @@ pub struct ImageInfo {
     pub allocated: u64,
     /// The backing file that the header names, as it names it. Never opened here.
     pub backing: Option<PathBuf>,
-    /// A separate data file that the header names. Never opened here.
-    pub data_file: Option<PathBuf>,
     /// Bytes per cluster, where the format has them.
     pub cluster_size: Option<u64>,
     /// It was not closed cleanly.
@@ -43,63 +40,56 @@ struct Answer {
     cluster_size: Option<u64>,
     #[serde(default)]
     dirty_flag: bool,
-    #[serde(default)]
-    format_specific: Option<Specific>,
 }
 
-#[derive(Deserialize)]
-struct Specific {
-    #[serde(default)]
-    data: SpecificData,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct SpecificData {
-    #[serde(default)]
-    data_file: Option<PathBuf>,
-}
-
-/// Looks at the image at `path`.
+/// Looks at the image at `path`. Its format is told by its content and by us, not by QEMU.
 ///
 /// # Errors
-/// It is missing, locked by a writer, of a format that is never opened, or `qemu-img` is not installed.
+/// It is missing, locked by a writer, of a format that is never opened, names further files as its own data, or
+/// `qemu-img` is not installed.
 pub fn info(path: &Path) -> Result<ImageInfo, ImageError> {
-    let mut command = Command::new(program("qemu-img", path)?);
+    let format = header::sniff(path)?;
+    let mut command = program("qemu-img", path)?;
     // `file:` keeps a name with a colon from being read as a protocol.
     let mut name = std::ffi::OsString::from("file:");
     name.push(path);
-    command.args(["info", "--output=json", "--"]).arg(name);
+    command.args(["info", "--output=json", "-f", format.name(), "--"]).arg(name);
     let (status, text) = run(&mut command, LIMIT)
         .map_err(|e| ImageError::io(path, format!("cannot look at `{}`", path.display()), e))?;
     if !status.success() {
         return Err(ImageError::said(path, "look at", &text));
     }
-    parse(path, &text)
+    parse(path, format, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<ImageInfo, ImageError> {
+fn parse(path: &Path, format: Format, text: &str) -> Result<ImageInfo, ImageError> {
     let odd = |why: String| {
         ImageError::new(ImageErrorKind::Failed, path, format!("cannot look at `{}`: {why}", path.display()))
     };
     if text.len() > MAX_ANSWER {
         return Err(odd("the answer is too long".to_owned()));
     }
-    let answer: Answer =
-        serde_json::from_str(text).map_err(|e| odd(format!("the answer cannot be read: {e}")))?;
-    let format = Format::from_name(&answer.format).ok_or_else(|| {
-        ImageError::new(
-            ImageErrorKind::Unsupported,
-            path,
-            format!("`{}` is of the format {}, which is not opened", path.display(), answer.format),
-        )
-    })?;
+    // The first value only: warnings may follow it.
+    let answer: Answer = match serde_json::Deserializer::from_str(text).into_iter().next() {
+        Some(answer) => answer.map_err(|e| odd(format!("the answer cannot be read: {e}")))?,
+        None => return Err(odd("there is no answer".to_owned())),
+    };
+    if answer.format != format.name() {
+        return Err(odd(format!("it is {}, and QEMU says {}", format.name(), answer.format)));
+    }
+    if answer.virtual_size > MAX_VIRTUAL_SIZE {
+        let message = format!(
+            "`{}` is a disk of {} bytes, larger than {MAX_VIRTUAL_SIZE}",
+            path.display(),
+            answer.virtual_size
+        );
+        return Err(ImageError::new(ImageErrorKind::Unsupported, path, message));
+    }
     Ok(ImageInfo {
         format,
         virtual_size: answer.virtual_size,
         allocated: answer.actual_size,
         backing: answer.backing_filename,
-        data_file: answer.format_specific.and_then(|s| s.data.data_file),
         cluster_size: answer.cluster_size,
         dirty: answer.dirty_flag,
     })
@@ -110,17 +100,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_and_an_unknown_format_refused() {
+    fn an_answer_is_read_and_an_odd_one_refused() {
         let p = Path::new("/x");
         let text = r#"{"virtual-size": 1048576, "filename": "x", "cluster-size": 65536, "format": "qcow2",
             "actual-size": 200704, "backing-filename": "/etc/passwd", "dirty-flag": false,
-            "format-specific": {"type": "qcow2", "data": {"compat": "1.1", "data-file": "y", "new-thing": [1]}}}"#;
-        let i = parse(p, text).unwrap();
+            "format-specific": {"type": "qcow2", "data": {"compat": "1.1", "new-thing": [1]}}}
+            qemu-img: warning: something"#;
+        let i = parse(p, Format::Qcow2, text).unwrap();
         assert_eq!((i.format, i.virtual_size, i.cluster_size), (Format::Qcow2, 1 << 20, Some(65536)));
         assert_eq!(i.backing.as_deref(), Some(Path::new("/etc/passwd")));
-        assert_eq!(i.data_file.as_deref(), Some(Path::new("y")));
-        let odd = parse(p, r#"{"virtual-size": 1, "format": "nbd"}"#).unwrap_err();
-        assert_eq!(odd.kind(), ImageErrorKind::Unsupported);
-        assert_eq!(parse(p, "garbage").unwrap_err().kind(), ImageErrorKind::Failed);
+        let large =
+            parse(p, Format::Raw, r#"{"virtual-size": 70368744177665, "format": "raw"}"#).unwrap_err();
+        assert_eq!(large.kind(), ImageErrorKind::Unsupported);
+        for odd in [r#"{"virtual-size": 1, "format": "nbd"}"#, "garbage", ""] {
+            assert_eq!(parse(p, Format::Raw, odd).unwrap_err().kind(), ImageErrorKind::Failed, "{odd}");
+        }
     }
 }

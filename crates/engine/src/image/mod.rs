@@ -2,8 +2,10 @@
 //!
 //! QEMU is the only reader and writer of its own formats: the rest of Slipway sees such an image as an NBD export on a
 //! Unix socket ([`serve`], [`serve_chain`]) for as long as a [`ServedImage`] lives. An image's own header never decides
-//! which further files are opened: backing and data files it names are reported by [`info`], not followed.
+//! which further files are opened: a backing file it names is reported by [`info`], not followed, and one that keeps its
+//! data in other files is refused.
 
+mod header;
 mod info;
 mod serve;
 
@@ -20,6 +22,8 @@ use crate::qemu::process::{find_program, run};
 const LIMIT: Duration = Duration::from_secs(60);
 /// How to get the programs, on Debian.
 const FIX: &str = "sudo apt install qemu-utils (Debian 12: from bookworm-backports)";
+/// Largest disk, in bytes: what VHDX allows.
+const MAX_VIRTUAL_SIZE: u64 = 64 << 40;
 
 /// A format of an image, among those that are ever opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,12 +53,6 @@ impl Format {
             Self::Vmdk => "vmdk",
             Self::Vdi => "vdi",
         }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::Raw, Self::Qcow2, Self::Vhdx, Self::Vpc, Self::Vmdk, Self::Vdi]
-            .into_iter()
-            .find(|f| f.name() == name)
     }
 }
 
@@ -154,27 +152,39 @@ impl ImageError {
         match self.kind {
             ImageErrorKind::NotInstalled => Some(FIX),
             ImageErrorKind::InUse => Some("another process has the image open; stop it first"),
+            ImageErrorKind::Unsupported => Some(
+                "if you trust where it comes from, `qemu-img convert -O qcow2 SRC DST` makes one file of it",
+            ),
             _ => None,
         }
     }
 }
 
-fn program(name: &str, path: &Path) -> Result<PathBuf, ImageError> {
-    find_program(name).ok_or_else(|| {
+/// A command of QEMU's. Its messages are matched, so they have to come in English.
+fn program(name: &str, path: &Path) -> Result<Command, ImageError> {
+    let program = find_program(name).ok_or_else(|| {
         ImageError::new(ImageErrorKind::NotInstalled, path, format!("{name} is not installed"))
-    })
+    })?;
+    let mut command = Command::new(program);
+    command.env("LC_ALL", "C").env_remove("LANGUAGE");
+    Ok(command)
 }
 
 /// Creates a qcow2 image of `size` bytes at `path`, which is replaced if it exists. `backing` becomes its header's
-/// backing file; our own guests are told their layers explicitly and need none.
+/// backing file, which is not opened here; our own guests are told their layers explicitly and need none.
 ///
 /// # Errors
-/// `qemu-img` is missing or refuses.
+/// The size is beyond 64 TiB; `qemu-img` is missing or refuses.
 pub fn create_qcow2(path: &Path, size: u64, backing: Option<(&Path, Format)>) -> Result<(), ImageError> {
-    let mut command = Command::new(program("qemu-img", path)?);
+    if size > MAX_VIRTUAL_SIZE {
+        let message = format!("a disk of {size} bytes is larger than {MAX_VIRTUAL_SIZE}");
+        return Err(ImageError::new(ImageErrorKind::Unsupported, path, message));
+    }
+    let mut command = program("qemu-img", path)?;
     command.args(["create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=off"]);
     if let Some((base, format)) = backing {
-        command.arg("-b").arg(base).args(["-F", format.name()]);
+        // Unread: its size is told, and its own headers lead nowhere.
+        command.arg("-u").arg("-b").arg(base).args(["-F", format.name()]);
     }
     command.arg("--").arg(path).arg(size.to_string());
     let (status, text) = run(&mut command, LIMIT)

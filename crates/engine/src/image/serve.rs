@@ -6,13 +6,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Access, Format, ImageError, ImageErrorKind, program};
+use super::{Access, Format, ImageError, ImageErrorKind, header, program};
 use crate::qemu::process::{Process, run};
 use crate::qemu::vpc::{self, Vpc};
 use crate::spec::{LayerSpec, MAX_LAYERS};
@@ -94,10 +94,14 @@ fn node(path: &Path, format: Format, read_only: bool, backing: Option<Value>) ->
         let message = format!("`{}` has a name that is not UTF-8, which QEMU cannot be told", path.display());
         ImageError::new(ImageErrorKind::Unsupported, path, message)
     })?;
-    let file = json!({ "driver": "file", "filename": name });
-    let mut node =
-        json!({ "driver": format.name(), "file": file, "read-only": read_only, "discard": "unmap" });
-    if format == Format::Qcow2 {
+    header::check(path, format)?;
+    // Writing past the page cache leaves it to the guests, where the file system allows it.
+    let direct = !read_only && takes_direct(path);
+    let file = json!({ "driver": "file", "filename": name, "cache": { "direct": direct } });
+    let mut node = json!({ "driver": format.name(), "file": file, "read-only": read_only, "discard": "unmap",
+            "cache": { "direct": direct } });
+    if matches!(format, Format::Qcow2 | Format::Vmdk) {
+        // Told, so that the header's own is not followed.
         node["backing"] = backing.unwrap_or(Value::Null);
     }
     if format == Format::Vpc {
@@ -122,11 +126,17 @@ fn node(path: &Path, format: Format, read_only: bool, backing: Option<Value>) ->
     Ok(node)
 }
 
+/// Whether the file can be opened for direct I/O.
+fn takes_direct(path: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).is_ok()
+}
+
 fn start(path: &Path, node: &Value, access: Access) -> Result<ServedImage, ImageError> {
     let failed = |e: io::Error| ImageError::io(path, format!("cannot serve `{}`", path.display()), e);
     let dir = tempfile::Builder::new().prefix("slipway-nbd-").tempdir().map_err(failed)?;
     let (socket, pid_file) = (dir.path().join("s"), dir.path().join("pid"));
-    let mut command = Command::new(program("qemu-nbd", path)?);
+    let mut command = program("qemu-nbd", path)?;
     // The socket is there before the image is open; with `--fork` the program returns when it really serves.
     command.arg("--fork").arg("--pid-file").arg(&pid_file).arg("--socket").arg(&socket);
     command.args(["--export-name", EXPORT, "--shared", CONNECTIONS]);
@@ -212,6 +222,77 @@ mod tests {
         );
         let both = [layer(&top, crate::ImageFormat::Qcow2), layer(&base, crate::ImageFormat::Raw)];
         assert_eq!(first(&both), 9);
+    }
+
+    /// Whoever makes an image must not choose which of our files its user reads.
+    #[test]
+    fn no_header_opens_further_files() {
+        if !tools() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("secret"), vec![0x5e; 1 << 20]).unwrap();
+        let img = |arguments: &[&str]| {
+            let mut command = program("qemu-img", dir.path()).unwrap();
+            let output = command.current_dir(dir.path()).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        img(&["create", "-q", "-f", "qcow2", "-o", "data_file=data,data_file_raw=on", "data.qcow2", "1M"]);
+        std::fs::rename(at("secret"), at("data")).unwrap();
+        let descriptor = "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n\
+            createType=\"monolithicFlat\"\nRW 2048 FLAT \"data\" 0\n";
+        std::fs::write(at("flat.vmdk"), descriptor).unwrap();
+        for (name, format) in [("data.qcow2", Format::Qcow2), ("flat.vmdk", Format::Vmdk)] {
+            for error in [
+                serve(&at(name), format, Access::ReadOnly).unwrap_err(),
+                super::super::info(&at(name)).unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), ImageErrorKind::Unsupported, "{name}: {error}");
+            }
+        }
+        // A parent that a VMDK names is as little followed as a qcow2's.
+        img(&["create", "-q", "-f", "vmdk", "base.vmdk", "1M"]);
+        let served = serve(&at("base.vmdk"), Format::Vmdk, Access::ReadWrite).unwrap();
+        let client = nbd::Client::connect_unix(served.socket(), served.export(), &[]).unwrap();
+        client.write_at(&[9; 4096], 0).unwrap();
+        client.flush().unwrap();
+        drop((client, served));
+        img(&["create", "-q", "-f", "vmdk", "-b", "base.vmdk", "-F", "vmdk", "top.vmdk"]);
+        for (name, byte) in [("base.vmdk", 9), ("top.vmdk", 0)] {
+            let served = serve(&at(name), Format::Vmdk, Access::ReadOnly).unwrap();
+            let client = nbd::Client::connect_unix(served.socket(), served.export(), &[]).unwrap();
+            let mut found = [1];
+            client.read_at(&mut found, 0).unwrap();
+            assert_eq!(found, [byte], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_served_image_is_gone_when_dropped_and_block_status_tells_holes() {
+        if !tools() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.qcow2");
+        super::super::create_qcow2(&path, 1 << 30, None).unwrap();
+        let served = serve(&path, Format::Qcow2, Access::ReadWrite).unwrap();
+        let socket = served.socket().to_owned();
+        let contexts = [nbd::allocation::CONTEXT];
+        let client = nbd::Client::connect_unix(&socket, served.export(), &contexts).unwrap();
+        client.write_at(&[7; 65536], 512 << 20).unwrap();
+        let all = client.block_status(nbd::allocation::CONTEXT, 0, 1 << 30).unwrap();
+        let data: u64 = all.iter().filter(|e| e.flags & nbd::allocation::ZERO == 0).map(|e| e.length).sum();
+        assert_eq!((all[0].length, data), (512 << 20, 65536));
+        // Two servers, one image: readers may share, a writer may not.
+        drop(client);
+        drop(served);
+        assert!(!socket.exists());
+        let one = serve(&path, Format::Qcow2, Access::ReadOnly).unwrap();
+        let two = serve(&path, Format::Qcow2, Access::ReadOnly).unwrap();
+        assert_ne!(one.socket(), two.socket());
+        let writer = serve(&path, Format::Qcow2, Access::ReadWrite).unwrap_err();
+        assert_eq!(writer.kind(), ImageErrorKind::InUse);
     }
 
     #[test]
