@@ -4,7 +4,7 @@ use crate::binary::{Ran, run, slipway};
 use crate::scratch::Scratch;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -43,6 +43,11 @@ impl Daemon {
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "already running");
         let log = File::options().create(true).append(true).open(self.log()).expect("a log");
+        // It says when it is ready, as it would say to systemd.
+        let notify = self.home.join("n");
+        let _ = std::fs::remove_file(&notify);
+        let ready = UnixDatagram::bind(&notify).expect("a socket");
+        ready.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
         let child = Command::new(slipway())
             .arg("serve")
             .arg("--data")
@@ -50,6 +55,7 @@ impl Daemon {
             .arg("--socket")
             .arg(self.socket())
             .args(&self.arguments)
+            .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log"))
             .stderr(log)
@@ -57,11 +63,14 @@ impl Daemon {
             .expect("slipway starts");
         self.child = Some(child);
         let deadline = Instant::now() + PATIENCE;
-        while UnixStream::connect(self.socket()).is_err() {
+        let mut message = [0; 256];
+        loop {
+            match ready.recv(&mut message) {
+                Ok(length) if message[..length].starts_with(b"READY=1") => break,
+                _ => {}
+            }
             let ended = self.child.as_mut().is_some_and(|c| c.try_wait().ok().flatten().is_some());
-            assert!(!ended && Instant::now() < deadline, "the daemon does not answer:\n{}", self.read_log());
-            std::thread::yield_now();
-            std::thread::park_timeout(Duration::from_millis(10));
+            assert!(!ended && Instant::now() < deadline, "the daemon does not come up:\n{}", self.read_log());
         }
     }
 
@@ -119,6 +128,18 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if self.child.is_some() {
+            // Guests outlive their daemon on purpose; a story's do not outlive the story.
+            let list = self.run(["machine", "list", "--json"]);
+            let machines = serde_json::from_str::<serde_json::Value>(&list.stdout).unwrap_or_default();
+            for machine in
+                machines.as_array().or_else(|| machines["machines"].as_array()).into_iter().flatten()
+            {
+                if let (Some(id), Some(state)) = (machine["id"].as_str(), machine["state"].as_str())
+                    && state != "off"
+                {
+                    self.run(["machine", "stop", id]);
+                }
+            }
             self.kill();
         }
         if std::thread::panicking() {

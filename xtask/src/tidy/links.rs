@@ -1,4 +1,4 @@
-//! Every relative link in a Markdown file leads somewhere.
+//! Every relative link in a Markdown file leads somewhere, and every page of `docs/` can be found from its index.
 
 use super::{File, Finding};
 use std::path::Path;
@@ -27,7 +27,20 @@ pub(super) fn check(root: &Path, files: &[File]) -> Vec<Finding> {
             }
         }
     }
+    findings.extend(unlisted(files));
     findings
+}
+
+/// Pages that docs/README.md does not link to.
+fn unlisted(files: &[File]) -> Vec<Finding> {
+    const INDEX: &str = "docs/README.md";
+    let index = files.iter().find(|f| f.path == INDEX).map_or("", |f| f.text.as_str());
+    let pages = files.iter().filter(|f| f.path.ends_with(".md") && f.path != INDEX);
+    pages
+        .filter_map(|f| f.path.strip_prefix("docs/"))
+        .filter(|page| !index.contains(&format!("]({page})")))
+        .map(|page| Finding::new(format!("docs/{page}"), format!("is not listed in {INDEX}")))
+        .collect()
 }
 
 /// What stands in `](…)` on a line.
