@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::check(),
         "samples" => samples::fetch(rest),
         "guest" => guest::build(),
-        "bench" => bench::run(rest),
+        "bench" => bench::bench(rest),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             Ok(())
