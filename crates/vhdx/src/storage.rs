@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -43,7 +43,9 @@ impl FileStorage {
     /// # Errors
     /// What the operating system says; the path is not part of the message.
     pub fn open_read(path: &Path) -> io::Result<Self> {
-        File::open(path).map(Self::from)
+        // Never waits for the other end of a pipe: reading from one fails instead.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        File::options().read(true).custom_flags(flags).open(path).map(Self::from)
     }
 
     /// Creates `path`, which must not exist, for reading and writing.

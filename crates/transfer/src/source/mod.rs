@@ -188,8 +188,8 @@ pub struct OpenOptions {
 pub fn sniff(path: &Path) -> Result<DiskFormat, SourceError> {
     let failed = |error| SourceError::from(Fault::io(error, "read", path));
     let meta = fs::metadata(path).map_err(failed)?;
-    if meta.is_dir() {
-        return Err(Fault::new(FaultKind::Unsupported, "read", path).detail("is a directory").into());
+    if let Some(what) = no_disk(&meta) {
+        return Err(Fault::new(FaultKind::Unsupported, "read", path).detail(what).into());
     }
     match vhdx::Image::is_vhd_or_vhdx(path).map_err(failed)? {
         Some(vhdx::Format::Vhd) => return Ok(DiskFormat::Vhd),
@@ -218,6 +218,19 @@ pub fn sniff(path: &Path) -> Result<DiskFormat, SourceError> {
     ];
     let known = engine.iter().find(|(at, magic, _)| head.get(*at..*at + magic.len()) == Some(*magic));
     Ok(known.map_or(DiskFormat::Raw, |(_, _, name)| DiskFormat::Engine(name)))
+}
+
+/// Why nothing of that kind is a disk. To be asked before opening: a pipe would block the open itself.
+fn no_disk(meta: &fs::Metadata) -> Option<&'static str> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let kind = meta.file_type();
+    if kind.is_dir() {
+        Some("it is a directory")
+    } else if kind.is_file() || kind.is_block_device() {
+        None
+    } else {
+        Some("it is neither a file nor a block device")
+    }
 }
 
 /// Opens the disk at `path`, whatever it is.

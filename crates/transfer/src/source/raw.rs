@@ -29,14 +29,11 @@ impl RawSource {
     /// When it cannot be opened, or is neither a file nor a block device.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, SourceError> {
         let failed = |error| SourceError::from(Fault::io(error, "open", path));
-        // A FIFO would block the open itself.
-        let kind = fs::metadata(path).map_err(failed)?.file_type();
-        let block_device = std::os::unix::fs::FileTypeExt::is_block_device(&kind);
-        if !kind.is_file() && !block_device {
-            return Err(Fault::new(FaultKind::Unsupported, "read", path)
-                .detail("is neither a file nor a block device")
-                .into());
+        let meta = fs::metadata(path).map_err(failed)?;
+        if let Some(what) = super::no_disk(&meta) {
+            return Err(Fault::new(FaultKind::Unsupported, "read", path).detail(what).into());
         }
+        let block_device = std::os::unix::fs::FileTypeExt::is_block_device(&meta.file_type());
         let file = HostFile::open_read(path, options.access).map_err(failed)?;
         let size = if block_device {
             let mut device = file.file();

@@ -1,6 +1,6 @@
 //! Proof by digests: every file and disk that the manifest lists, and nothing that it does not.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -110,7 +110,7 @@ fn file(
 
 /// Size and digest, reading no more than one byte beyond `expected`; `None` when cancelled.
 fn hash_file(path: &Path, expected: u64, cancelled: &dyn Fn() -> bool) -> io::Result<Option<(u64, Digest)>> {
-    let mut reader = File::open(path)?.take(expected.saturating_add(1));
+    let mut reader = super::open_file(path)?.take(expected.saturating_add(1));
     let mut hasher = blake3::Hasher::new();
     let mut block = vec![0; BLOCK];
     let mut size = 0;
