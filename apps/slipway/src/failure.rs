@@ -4,6 +4,7 @@
 //! listed in `slipway help`.
 
 use std::error::Error as StdError;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use machine::Reason;
@@ -50,10 +51,8 @@ impl Failure {
         self
     }
 
-    /// A failure of `doing` something with `path`, with every cause.
+    /// A failure of `doing` something with `path`, with every cause, and the hint that its kind stands for.
     pub(crate) fn at(doing: &str, path: &Path, error: &(dyn StdError + 'static)) -> Self {
-        let missing =
-            error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
         let cause = machine::chain(error);
         let shown = path.display().to_string();
         let message = if cause.contains(&shown) {
@@ -61,9 +60,44 @@ impl Failure {
         } else {
             format!("cannot {doing} `{shown}`: {cause}")
         };
-        let failure = Self::new(if missing { "not-found" } else { "io" }, message);
-        if missing { failure.code(Code::NotFound) } else { failure }
+        let (id, code, hint) = match io_kind(error) {
+            Some(ErrorKind::NotFound) => {
+                ("not-found", Code::NotFound, "check the path; every directory in it must exist")
+            }
+            Some(ErrorKind::PermissionDenied) => (
+                "access-denied",
+                Code::Failed,
+                "run it as a user who may, or change who may (`ls -l` says who)",
+            ),
+            Some(ErrorKind::ReadOnlyFilesystem) => {
+                ("access-denied", Code::Failed, "name a target on a file system that can be written")
+            }
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                ("no-space", Code::Failed, "free some space, or name another target")
+            }
+            Some(ErrorKind::InvalidFilename) => ("invalid-argument", Code::Failed, "choose a shorter name"),
+            _ => return Self::new("io", message),
+        };
+        Self::new(id, message).code(code).hint(hint)
     }
+
+    /// Adds a hint where there is none yet.
+    pub(crate) fn or_hint(mut self, hint: impl FnOnce() -> String) -> Self {
+        self.hint.get_or_insert_with(hint);
+        self
+    }
+}
+
+/// What the operating system said, if it is among the causes.
+fn io_kind(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        match error.downcast_ref::<std::io::Error>() {
+            Some(io) if io.raw_os_error().is_some() => return Some(io.kind()),
+            _ => at = error.source(),
+        }
+    }
+    None
 }
 
 impl From<machine::Error> for Failure {

@@ -41,7 +41,13 @@ fn read(file: &Path) -> Result<vmcx::Document> {
         } else {
             let mut failure = failure.code(Code::Findings);
             failure.id = "bad-configuration".to_owned();
-            failure
+            failure.or_hint(|| {
+                match e.kind() {
+                    vmcx::ReadErrorKind::NotAConfiguration => "name a .vmcx, .vmrs or .xml file of a machine",
+                    _ => "the file is damaged: fetch it again, or export the machine again",
+                }
+                .to_owned()
+            })
         }
     })
 }

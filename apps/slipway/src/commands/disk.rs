@@ -16,7 +16,7 @@ pub(crate) use convert::{ConvertOptions, Target, convert};
 pub(crate) use info::{check, info, map};
 
 use crate::failure::{Code, Failure, Result};
-use crate::printer::Printer;
+use crate::printer::{Printer, shell_word};
 
 /// Bytes read at a time when hashing.
 const PIECE: usize = 4 << 20;
@@ -55,7 +55,9 @@ pub(crate) struct Disk {
 
 /// Opens whatever disk `path` is.
 pub(crate) fn open(path: &Path, chain: &ChainOptions) -> Result<Disk> {
-    let found = source::sniff(path).map_err(|e| Failure::at("open", path, &e).code(code(e.kind())))?;
+    let found = source::sniff(path).map_err(|e| {
+        Failure::at("open", path, &e).code(code(e.kind())).or_hint(|| "name a disk file".to_owned())
+    })?;
     let format = match found {
         DiskFormat::Raw => "raw",
         DiskFormat::Vhd => "vhd",
@@ -65,7 +67,8 @@ pub(crate) fn open(path: &Path, chain: &ChainOptions) -> Result<Disk> {
             return Err(Failure::new(
                 "not-supported",
                 format!("`{}` is of an unknown format", path.display()),
-            ));
+            )
+            .hint("VHDX, VHD, raw, qcow2, VMDK and VDI are read"));
         }
     };
     let options = OpenOptions { image: chain.image(), ..OpenOptions::default() };
@@ -73,10 +76,25 @@ pub(crate) fn open(path: &Path, chain: &ChainOptions) -> Result<Disk> {
         let failure = Failure::at("open", path, &e).code(code(e.kind()));
         match hint(path, chain) {
             Some(hint) => failure.hint(hint),
-            None => failure,
+            None => failure.or_hint(|| look_closer(path)),
         }
     })?;
     Ok(Disk { source, format, _served: None })
+}
+
+/// The command that says more of a disk that cannot be read.
+fn look_closer(path: &Path) -> String {
+    let ours = vhdx::Image::is_vhd_or_vhdx(path).is_ok_and(|known| known.is_some());
+    format!(
+        "{} {}",
+        if ours { "slipway disk check" } else { "qemu-img check" },
+        shell_word(&path.to_string_lossy())
+    )
+}
+
+/// A failure in the middle of reading.
+fn unreadable(path: &Path, e: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::at("read", path, e).or_hint(|| look_closer(path))
 }
 
 /// What the format library advises about a disk that cannot be opened.
@@ -102,10 +120,11 @@ fn serve(path: &Path, name: &'static str) -> Result<Disk> {
             return Err(Failure::new(
                 "not-supported",
                 format!("`{}` is {other}, which is not read", path.display()),
-            ));
+            )
+            .hint("convert it first: qemu-img convert"));
         }
     };
-    let at = |e: &(dyn std::error::Error + 'static)| Failure::at("read", path, e);
+    let at = |e: &(dyn std::error::Error + 'static)| unreadable(path, e);
     let served = engine::image::serve(path, format, engine::image::Access::ReadOnly).map_err(|e| at(&e))?;
     let client = nbd::Client::connect_unix(served.socket(), served.export(), &["base:allocation"])
         .map_err(|e| at(&e))?;
@@ -121,7 +140,7 @@ pub(crate) fn hash(printer: Printer, path: &Path, chain: &ChainOptions) -> Resul
     let mut hasher = Sha256::new();
     let mut piece = vec![0; PIECE];
     let zeros = vec![0; PIECE];
-    let at = |e: &(dyn std::error::Error + 'static)| Failure::at("read", path, e);
+    let at = |e: &(dyn std::error::Error + 'static)| unreadable(path, e);
     let mut offset = 0;
     while offset < source.size() {
         let extents = source.extents(offset, source.size() - offset).map_err(|e| at(&e))?;

@@ -81,5 +81,9 @@ pub(crate) fn verify(printer: Printer, dir: &Path, disk_dirs: &[PathBuf]) -> Res
     let first = report.findings.iter().find(|f| f.severity == Severity::Error);
     let why = first.map_or_else(String::new, |f| format!(": {f}"));
     Err(Failure::new("not-verified", format!("`{}` is not what its maker wrote{why}", dir.display()))
-        .code(Code::Findings))
+        .code(Code::Findings)
+        .hint(match first.and_then(|f| f.hint.clone()) {
+            Some(hint) => hint,
+            None => "copy the package again from where it came".to_owned(),
+        }))
 }

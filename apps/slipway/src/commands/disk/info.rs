@@ -7,7 +7,7 @@ use vhdx::{CheckOptions, DiskKind, ExtentKind, Image, Severity};
 
 use super::{ChainOptions, open};
 use crate::failure::{Code, Failure, Result};
-use crate::printer::{Printer, bytes};
+use crate::printer::{Printer, bytes, shell_word};
 
 /// `disk info FILE`.
 pub(crate) fn info(printer: Printer, path: &Path, chain: &ChainOptions) -> Result {
@@ -117,9 +117,12 @@ fn image_info(path: &Path, chain: &ChainOptions) -> Result<Json> {
 fn open_failed(path: &Path, e: &vhdx::OpenError) -> Failure {
     let failure = Failure::at("open", path, e);
     let failure = if failure.code == Code::NotFound { failure } else { failure.code(Code::Findings) };
-    match e.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
+    match (e.hint(), e.kind()) {
+        (Some(hint), _) => failure.hint(hint),
+        (None, vhdx::OpenErrorKind::Io) => failure,
+        (None, _) => {
+            failure.hint("the file is damaged or not whole: fetch it again, or restore it from a backup")
+        }
     }
 }
 
@@ -147,8 +150,7 @@ pub(crate) fn map(printer: Printer, path: &Path, chain: &ChainOptions) -> Result
         printer.line(format!("{:>16} {:>16} kind layer", "offset", "length"))?;
     }
     while offset < size {
-        let extents =
-            disk.source.extents(offset, size - offset).map_err(|e| Failure::at("read", path, &e))?;
+        let extents = disk.source.extents(offset, size - offset).map_err(|e| super::unreadable(path, &e))?;
         for e in extents {
             offset = e.end();
             run = match run {
@@ -173,6 +175,8 @@ pub(crate) fn map(printer: Printer, path: &Path, chain: &ChainOptions) -> Result
 /// `disk check FILE`: every broken rule, with its offset.
 pub(crate) fn check(printer: Printer, path: &Path) -> Result {
     if Image::is_vhd_or_vhdx(path).map_err(|e| Failure::at("open", path, &e))?.is_none() {
+        // Opening says what is wrong with a directory, and that an image of QEMU's is whole at its beginning.
+        drop(open(path, &ChainOptions::default())?);
         return Err(Failure::new("not-supported", format!("`{}` is neither VHD nor VHDX", path.display()))
             .code(Code::Findings)
             .hint("`qemu-img check` checks other formats"));
@@ -218,7 +222,11 @@ pub(crate) fn check(printer: Printer, path: &Path) -> Result {
     }
     if errors > 0 {
         return Err(Failure::new("check-failed", format!("`{}` breaks {errors} rules", path.display()))
-            .code(Code::Findings));
+            .code(Code::Findings)
+            .hint(format!(
+                "to save what can be read: slipway disk convert --lenient {} NEW.vhdx",
+                shell_word(&path.to_string_lossy())
+            )));
     }
     Ok(())
 }
