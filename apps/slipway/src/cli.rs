@@ -41,7 +41,31 @@ pub(crate) struct Common {
     pub(crate) socket: Option<PathBuf>,
 }
 
+/// Commands that are clients of the daemon.
 #[derive(Debug, Subcommand)]
+pub(crate) enum Online {
+    /// Bring a package in as a machine
+    Import(ImportArgs),
+    /// Write a machine that is off as a Hyper-V package
+    Export(ExportArgs),
+    /// Machines
+    #[command(subcommand, visible_alias = "vm")]
+    Machine(MachineCommand),
+    /// Packages that were read and are not machines yet
+    #[command(subcommand)]
+    Planned(PlannedCommand),
+    /// Switches, which network adapters are plugged into
+    #[command(subcommand)]
+    Switch(SwitchCommand),
+    /// Work that takes time and outlives the daemon
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Say whether machines can run here, and what to do when not
+    Doctor,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one is made, once")]
 pub(crate) enum Command {
     /// Look at a package or configuration file: what it is, and what an import here would meet
     Inspect {
@@ -62,26 +86,10 @@ pub(crate) enum Command {
         #[arg(long = "disks", value_name = "DIR")]
         disk_dirs: Vec<PathBuf>,
     },
-    /// Bring a package in as a machine
-    Import(ImportArgs),
-    /// Write a machine that is off as a Hyper-V package
-    Export(ExportArgs),
-    /// Machines
-    #[command(subcommand, visible_alias = "vm")]
-    Machine(MachineCommand),
-    /// Packages that were read and are not machines yet
-    #[command(subcommand)]
-    Planned(PlannedCommand),
-    /// Switches, which network adapters are plugged into
-    #[command(subcommand)]
-    Switch(SwitchCommand),
-    /// Work that takes time and outlives the daemon
-    #[command(subcommand)]
-    Job(JobCommand),
     /// Run the daemon
     Serve(ServeArgs),
-    /// Say whether machines can run here, and what to do when not
-    Doctor,
+    #[command(flatten)]
+    Online(Online),
     /// Disk files: info, map, check, hash, convert
     #[command(subcommand)]
     Disk(DiskCommand),

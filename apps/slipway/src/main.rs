@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{ChainArgs, Cli, Command, ConfigCommand, DiskCommand};
+use cli::{ChainArgs, Cli, Command, ConfigCommand, DiskCommand, Online};
 use commands::{
     config, disk, doctor, explain, export, help, import, inspect, job, machine, planned, serve, switch,
     verify,
@@ -57,23 +57,22 @@ fn run(printer: Printer, socket: Option<PathBuf>, command: Command) -> Result {
         Command::Completions { shell } => help::completions(printer, shell),
         Command::Man { dir } => help::man(printer, &dir),
         Command::Serve(args) => serve::serve(socket, args),
-        command => {
+        Command::Online(command) => {
             let session = Session { printer, client: Client::new(places::client_socket(socket)?) };
             block_on(run_online(&session, command))
         }
     }
 }
 
-async fn run_online(s: &Session, command: Command) -> Result {
+async fn run_online(s: &Session, command: Online) -> Result {
     match command {
-        Command::Import(args) => import::import(s, args).await,
-        Command::Export(args) => export::export(s, args).await,
-        Command::Machine(command) => machine::machine(s, command).await,
-        Command::Planned(command) => planned::planned(s, command).await,
-        Command::Switch(command) => switch::switch(s, command).await,
-        Command::Job(command) => job::job(s, command).await,
-        Command::Doctor => doctor::doctor(s).await,
-        _ => unreachable!("the offline commands were run before"),
+        Online::Import(args) => import::import(s, args).await,
+        Online::Export(args) => export::export(s, args).await,
+        Online::Machine(command) => machine::machine(s, command).await,
+        Online::Planned(command) => planned::planned(s, command).await,
+        Online::Switch(command) => switch::switch(s, command).await,
+        Online::Job(command) => job::job(s, command).await,
+        Online::Doctor => doctor::doctor(s).await,
     }
 }
 

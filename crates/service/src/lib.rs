@@ -21,4 +21,4 @@ mod run;
 pub use error::{ServeError, ServeErrorKind};
 pub use log::start_logging;
 pub use places::{default_data, default_socket, system_socket};
-pub use run::{EngineChoice, ServiceOptions, run};
+pub use run::{EngineChoice, ServiceOptions, run, run_until};

@@ -10,8 +10,6 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
-
 use crate::access::Access;
 use crate::error::{ServeError, ServeErrorKind as Kind};
 
@@ -129,16 +127,14 @@ pub(crate) fn listen(socket: &Path, access: &Access) -> Result<UnixListener, Ser
             fs::remove_file(socket).map_err(|e| failed("replace stale socket", socket, e))?;
         }
     }
-    // The file must never be open to others, not even between bind and chmod.
-    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(socket);
-    rustix::process::umask(before);
-    let listener = bound.map_err(|e| failed("listen at", socket, e))?;
-    if let Some(gid) = access.gid() {
-        std::os::unix::fs::chown(socket, None, Some(gid))
-            .and_then(|()| fs::set_permissions(socket, fs::Permissions::from_mode(0o660)))
-            .map_err(|e| failed("give the group access to", socket, e))?;
-    }
+    // Whoever connects before the mode is set is still refused by the peer check.
+    let listener = UnixListener::bind(socket).map_err(|e| failed("listen at", socket, e))?;
+    let mode = match access.gid() {
+        None => Ok(0o600),
+        Some(gid) => std::os::unix::fs::chown(socket, None, Some(gid)).map(|()| 0o660),
+    };
+    mode.and_then(|mode| fs::set_permissions(socket, fs::Permissions::from_mode(mode)))
+        .map_err(|e| failed("set the mode of", socket, e))?;
     listener.set_nonblocking(true).map_err(|e| failed("listen at", socket, e))?;
     Ok(listener)
 }

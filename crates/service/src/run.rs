@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use machine::{Host, HostOptions};
-use rest::server::Peer;
+use rest::server::{Limits, Peer};
 use store::{OpenErrorKind, SqliteStore};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::access::Access;
 use crate::error::{ServeError, ServeErrorKind as Kind};
@@ -55,6 +55,31 @@ pub struct ServiceOptions {
 /// # Errors
 /// See [`ServeErrorKind`](crate::ServeErrorKind): it did not start.
 pub fn run(options: &ServiceOptions) -> Result<(), ServeError> {
+    run_until(options, async {
+        // Taken before anything else happens, so that no signal is lost while the host opens.
+        let both = signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::interrupt())?)));
+        let (mut terminate, mut interrupt) = match both {
+            Ok(both) => both,
+            Err(e) => {
+                tracing::error!("signals cannot be taken: {e}");
+                return std::future::pending().await;
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("SIGINT"),
+        }
+    })
+}
+
+/// Runs a daemon until `stop` is done. It is polled from the start on, inside a tokio runtime.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_until(
+    options: &ServiceOptions,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
     for path in [&options.data, &options.socket] {
         if !path.is_absolute() {
             return Err(ServeError::new(Kind::Places, format!("`{}` is not absolute", path.display())));
@@ -66,7 +91,7 @@ pub fn run(options: &ServiceOptions) -> Result<(), ServeError> {
     let access = Access::of_host(rustix::process::geteuid().as_raw());
     let listener = places::listen(&options.socket, &access)?;
     // From here on clients connect and wait, instead of finding nobody while guests and jobs are looked for.
-    let served = serve(options, store, listener, access);
+    let served = serve(options, store, listener, access, stop);
     let _ = fs::remove_file(&options.socket);
     if let Some(ready) = &options.ready_file {
         let _ = fs::remove_file(ready);
@@ -79,6 +104,7 @@ fn serve(
     store: SqliteStore,
     listener: std::os::unix::net::UnixListener,
     access: Access,
+    stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let runtime = places::runtime(&options.data, &options.socket)?;
     let engine: Arc<dyn engine::Engine> = match options.engine {
@@ -93,11 +119,7 @@ fn serve(
         .enable_all()
         .build()
         .map_err(threads)?;
-    // Signals are taken from here on, so that none is lost while the host opens.
-    let (mut terminate, mut interrupt) = {
-        let _inside = tokio.enter();
-        (signal(SignalKind::terminate()).map_err(threads)?, signal(SignalKind::interrupt()).map_err(threads)?)
-    };
+    let stop = tokio.spawn(stop);
     let host = Host::open(HostOptions {
         data: options.data.clone(),
         runtime,
@@ -122,11 +144,11 @@ fn serve(
         let admit =
             |who: &tokio::net::unix::UCred| access.admit(who.uid(), who.gid()).map(|name| Peer { name });
         let stop = async {
-            let name = stopped(&mut terminate, &mut interrupt).await;
-            tracing::info!("{name}: stopping; guests run on, jobs go on at the next start");
+            let _ = stop.await;
+            tracing::info!("stopping; guests run on, jobs go on at the next start");
             notify(options.notify_socket.as_deref(), STOPPING);
         };
-        rest::server::serve(listener, router, admit, stop).await;
+        rest::server::serve(listener, router, Limits::default(), admit, stop).await;
         pruner.abort();
         Ok(())
     });
@@ -180,13 +202,6 @@ fn ready(options: &ServiceOptions) -> Result<(), ServeError> {
     }
     notify(options.notify_socket.as_deref(), READY);
     Ok(())
-}
-
-async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    }
 }
 
 /// Forgets old jobs, now and then.

@@ -20,30 +20,44 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{MAX_BODY, Peer, Refusal};
 
-/// Connections at a time.
-pub const MAX_CONNECTIONS: usize = 256;
-/// Longest that the head of a request may take, and the silence before one on a kept connection.
-pub const HEAD_LIMIT: Duration = Duration::from_secs(15);
-/// Longest that the body of a request may take.
-pub const BODY_LIMIT: Duration = Duration::from_secs(15);
 /// Largest head of a request in bytes.
 pub const MAX_HEAD: usize = 32 << 10;
 /// Most header lines of a request.
 pub const MAX_HEADERS: usize = 64;
-/// How long requests under way may take to end when the server stops.
-pub const GRACE: Duration = Duration::from_secs(5);
 
-/// Serves `router` on `listener` until `stop` is done; then gives requests under way [`GRACE`] to end.
+/// How much a client may take of the server's patience.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: u32,
+    /// Longest that the head of a request may take, and the silence before one on a kept connection.
+    pub head: Duration,
+    /// Longest that the body of a request may take.
+    pub body: Duration,
+    /// How long requests under way may take to end when the server stops.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let patience = Duration::from_secs(15);
+        Self { connections: 256, head: patience, body: patience, grace: Duration::from_secs(5) }
+    }
+}
+
+/// Serves `router` on `listener` until `stop` is done; then gives requests under way a while to end.
 ///
 /// `admit` says who a connection is from, or that it is refused.
 pub async fn serve(
     listener: UnixListener,
     router: Router,
+    limits: Limits,
     admit: impl Fn(&UCred) -> Option<Peer>,
     stop: impl Future<Output = ()>,
 ) {
-    let router = router.layer(middleware::from_fn(whole_body));
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let router =
+        router.layer(middleware::from_fn(move |request, next| whole_body(limits.body, request, next)));
+    let slots = Arc::new(Semaphore::new(limits.connections as usize));
     let (stopping, stopped) = watch::channel(false);
     tokio::pin!(stop);
     loop {
@@ -61,7 +75,7 @@ pub async fn serve(
             }
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            tracing::warn!("more than {MAX_CONNECTIONS} connections: one was closed");
+            tracing::warn!("more than {} connections: one was closed", limits.connections);
             continue;
         };
         let peer = match stream.peer_cred() {
@@ -80,21 +94,20 @@ pub async fn serve(
         };
         let stopped = stopped.clone();
         tokio::spawn(async move {
-            connection(stream, service, stopped).await;
+            connection(stream, service, limits.head, stopped).await;
             drop(slot);
         });
     }
     drop(listener);
     let _ = stopping.send(true);
     // Every slot free again means that every connection has ended.
-    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(GRACE, slots.acquire_many(all)).await;
+    let _ = tokio::time::timeout(limits.grace, slots.acquire_many(limits.connections)).await;
 }
 
-async fn connection(stream: UnixStream, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn connection(stream: UnixStream, router: Router, head: Duration, mut stopped: watch::Receiver<bool>) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
+        .header_read_timeout(head)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
@@ -112,14 +125,14 @@ async fn connection(stream: UnixStream, router: Router, mut stopped: watch::Rece
 }
 
 /// Reads the whole body within its limits before a handler sees the request.
-async fn whole_body(request: Request, next: Next) -> Response {
+async fn whole_body(limit: Duration, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, MAX_BODY)).await {
+    match tokio::time::timeout(limit, axum::body::to_bytes(body, MAX_BODY)).await {
         Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
         Ok(Err(e)) => {
             Refusal::body(format!("the request's body was not read: {}", machine::chain(&e))).into_response()
         }
-        Err(_) => Refusal::slow(format!("the request's body took longer than {} s", BODY_LIMIT.as_secs()))
+        Err(_) => Refusal::slow(format!("the request's body took longer than {} s", limit.as_secs()))
             .into_response(),
     }
 }

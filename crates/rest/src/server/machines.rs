@@ -120,7 +120,7 @@ pub(crate) async fn start(
     State(app): State<App>,
     Path(word): Path<String>,
 ) -> Result<Json<Machine>, Refusal> {
-    act(app, word, |h, id| h.start(id)).await
+    act(app, word, Host::start).await
 }
 
 /// Ends its guest at once.

@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 
 pub use error::Refusal;
 pub use jobs::MAX_WAIT;
-pub use listen::{BODY_LIMIT, GRACE, HEAD_LIMIT, MAX_CONNECTIONS, MAX_HEAD, MAX_HEADERS, serve};
+pub use listen::{Limits, MAX_HEAD, MAX_HEADERS, serve};
 use pulse::Pulse;
 
 /// Largest request body in bytes: the longest legal one is a list of disks and switches.

@@ -1,0 +1,223 @@
+//! The binary as client and daemon: exit codes, what goes to stdout and what to stderr, signals.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers may fail as tests do")]
+
+use std::io::Write;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// A daemon with guests that only pretend, and the directory it lives in.
+struct Daemon {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+fn slipway(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+    command
+        .current_dir(dir)
+        .env_clear()
+        .env("SLIPWAY_SOCKET", dir.join("s.sock"))
+        .env("SLIPWAY_DATA", dir.join("data"));
+    command.stdin(Stdio::null());
+    command
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let child = serve(dir.path());
+        Self { child, dir }
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        slipway(self.dir.path()).args(words).output().unwrap()
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        let output = self.run(&[&["--json"], words].concat());
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn signal(&mut self, signal: Signal) -> std::process::ExitStatus {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a daemon and waits until it says that it is ready.
+fn serve(dir: &Path) -> Child {
+    let notify = dir.join("notify");
+    let _ = std::fs::remove_file(&notify);
+    let told = UnixDatagram::bind(&notify).unwrap();
+    let mut child =
+        slipway(dir).args(["serve", "--engine", "sim"]).env("NOTIFY_SOCKET", &notify).spawn().unwrap();
+    told.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let mut buffer = [0; 256];
+    if told.recv(&mut buffer).is_err() {
+        let _ = child.kill();
+        panic!("the daemon did not get ready");
+    }
+    child
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_machine_is_driven_from_the_command_line() {
+    let d = Daemon::start();
+    let made =
+        d.json(&["machine", "define", "web", "--generation", "1", "--memory", "1G", "--new-disk", "4M"]);
+    assert_eq!(made["memory_mib"], 1024);
+    assert_eq!(d.json(&["vm", "start", "web"])["state"], "running");
+    let log = d.run(&["machine", "console", "web", "--log"]);
+    assert!(text(&log.stdout).contains("GUEST-READY"), "{log:?}");
+    assert!(d.run(&["machine", "console", "web", "--wait-for", "GUEST-READY"]).status.success());
+    let late = d.run(&["machine", "console", "web", "--wait-for", "never", "--timeout", "0"]);
+    assert_eq!(late.status.code(), Some(1));
+    assert!(text(&late.stderr).contains("[timeout]"), "{late:?}");
+    assert!(text(&late.stderr).contains("GUEST-READY"), "the last lines are quoted: {late:?}");
+
+    assert!(d.run(&["machine", "screenshot", "web", "web.png"]).status.success());
+    assert!(std::fs::read(d.path("web.png")).unwrap().starts_with(b"\x89PNG"));
+    assert_eq!(
+        d.run(&["machine", "screenshot", "web", "web.png"]).status.code(),
+        Some(1),
+        "nothing is overwritten"
+    );
+
+    let set = d.run(&["machine", "set", "web", "--memory", "2G"]);
+    assert_eq!(set.status.code(), Some(5));
+    assert!(text(&set.stderr).contains("hint: `slipway machine stop"), "{set:?}");
+    assert!(d.run(&["machine", "stop", "web"]).status.success());
+    assert_eq!(
+        d.json(&["machine", "set", "web", "--memory", "2G", "--boot-order", "Network,HardDrive"])["memory_mib"],
+        2048
+    );
+    assert_eq!(d.run(&["machine", "set", "web"]).status.code(), Some(2), "nothing to change");
+    assert!(d.run(&["machine", "delete", "web", "--yes"]).status.success());
+    assert_eq!(d.json(&["machine", "list"]), Value::Array(Vec::new()));
+    assert_eq!(d.run(&["machine", "show", "web"]).status.code(), Some(3));
+}
+
+#[test]
+fn a_package_goes_out_and_in_with_relative_paths() {
+    let d = Daemon::start();
+    let made = d.json(&["machine", "define", "web", "--generation", "1", "--new-disk", "4M"]);
+    let out = d.run(&["export", "web", "out"]);
+    assert!(out.status.success(), "{out:?}");
+    assert_eq!(text(&out.stdout).trim(), d.path("out").display().to_string());
+    assert!(d.run(&["verify", "out"]).status.success());
+
+    let refused = d.run(&["import", "out"]);
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(text(&refused.stdout).contains("[duplicate-id]"), "{refused:?}");
+    assert!(text(&refused.stderr).contains("hint: slipway import out --new-id"), "{refused:?}");
+    assert_eq!(d.json(&["planned", "list"]), Value::Array(Vec::new()), "nothing is left behind");
+
+    assert_eq!(d.run(&["import", "out", "--dry-run"]).status.code(), Some(4));
+    assert!(d.run(&["import", "out", "--new-id", "--dry-run"]).status.success());
+    let kept = d.run(&["import", "out", "--keep-planned"]);
+    assert_eq!(kept.status.code(), Some(4));
+    assert_eq!(d.json(&["planned", "show", "web"])["verdict"], "fixable");
+    assert_eq!(d.json(&["planned", "set", "web", "--new-id", "--name", "kept"])["verdict"], "ready");
+    assert_eq!(d.json(&["planned", "realize", "kept"])["name"], "kept");
+
+    let copy = d.run(&["import", "out", "--new-id", "--name", "copy"]);
+    assert!(copy.status.success(), "{copy:?}");
+    let copy = text(&copy.stdout);
+    let (name, id) = copy.trim().split_once("  ").unwrap();
+    assert_eq!(name, "copy");
+    assert_ne!(id, made["id"].as_str().unwrap());
+    let outcome = d.json(&["import", "out", "--new-id", "--name", "third"]);
+    assert_eq!(outcome["machine"]["name"], "third");
+    assert_eq!(outcome["job"]["state"], "completed");
+
+    let jobs = d.json(&["job", "list", "--kind", "export"]);
+    assert_eq!(jobs.as_array().unwrap().len(), 1);
+    let id = jobs[0]["id"].as_str().unwrap();
+    assert!(text(&d.run(&["job", "watch", &id[..13]]).stdout).contains("completed, 100%"));
+}
+
+#[test]
+fn nothing_is_said_twice_and_failures_go_to_stderr() {
+    let d = Daemon::start();
+    let missing = d.run(&["machine", "show", "nobody"]);
+    assert!(missing.stdout.is_empty());
+    assert_eq!(text(&missing.stderr).matches("nobody").count(), 1);
+    let json = d.run(&["--json", "machine", "show", "nobody"]);
+    let error: Value = serde_json::from_slice(&json.stderr).unwrap();
+    assert_eq!(error["error"]["id"], "not-found");
+    assert_eq!(d.run(&["machine", "frobnicate"]).status.code(), Some(2));
+}
+
+#[test]
+fn without_a_daemon_the_way_to_one_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = slipway(dir.path()).args(["machine", "list"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(6));
+    assert!(text(&output.stderr).contains("slipway serve"), "{output:?}");
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_a_killed_ones_place_is_taken() {
+    let mut d = Daemon::start();
+    d.json(&["machine", "define", "web"]);
+    let second = d.run(&["serve", "--engine", "sim"]);
+    assert_eq!(second.status.code(), Some(5), "{second:?}");
+    assert!(text(&second.stderr).contains("[in-use]"), "{second:?}");
+
+    d.signal(Signal::KILL);
+    assert!(d.path("s.sock").exists(), "a killed daemon leaves its socket");
+    d.child = serve(d.dir.path());
+    assert_eq!(d.json(&["machine", "show", "web"])["name"], "web");
+    assert!(d.signal(Signal::TERM).success());
+    assert!(!d.path("s.sock").exists());
+    d.child = serve(d.dir.path());
+    assert!(d.signal(Signal::INT).success());
+}
+
+#[test]
+fn shells_and_man_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = slipway(dir.path()).args(["completions", "bash"]).output().unwrap();
+    assert!(text(&script.stdout).contains("_slipway"));
+    assert!(slipway(dir.path()).args(["man", "man"]).status().unwrap().success());
+    assert!(dir.path().join("man/slipway-machine-console.1").exists());
+}
+
+#[test]
+fn a_console_that_is_not_a_terminal_copies_both_ways() {
+    // The simulator has no serial socket: the refusal must say so, and not hang on stdin.
+    let d = Daemon::start();
+    d.json(&["machine", "define", "web"]);
+    d.json(&["machine", "start", "web"]);
+    let mut child = slipway(d.dir.path())
+        .args(["machine", "console", "web"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(b"hello\n");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("[not-supported]"), "{output:?}");
+}
