@@ -22,15 +22,16 @@ pub(super) struct Look {
     pub(super) content: Option<probe::DiskReport>,
 }
 
-/// How a disk of a plan is opened, now and again when it is copied.
-pub(super) fn image_options(package: &Path, request: &ImportRequest) -> ImageOptions {
+/// How the disk of a plan found at `path` is opened, now and again when it is copied.
+pub(super) fn image_options(path: &Path, package: &Path, request: &ImportRequest) -> ImageOptions {
     let mut parent_dirs =
         vec![package.join("Virtual Hard Disks"), package.join("Snapshots"), package.to_owned()];
     parent_dirs.extend(request.disk_dirs.iter().cloned());
     ImageOptions {
         parents: Vec::new(),
         parent_dirs,
-        confine: None,
+        // A disk elsewhere, in a directory that the user named, has its own directory as the fence.
+        confine: path.starts_with(package).then(|| package.to_owned()),
         missing_parent: MissingParent::Refuse,
         ignore_linkage: false,
         lenient: request.lenient,
@@ -121,7 +122,7 @@ fn open(
         }
         _ => return Err(unreadable(format!("`{}` is of an unknown format", path.display()))),
     }
-    let options = image_options(package, request);
+    let options = image_options(path, package, request);
     let image = Image::open(path, &options).map_err(|e| Box::new(open_finding(path, &e, request)))?;
     describe(disk, &image);
     if image.layers().iter().any(|l| l.info.log_pending) {
@@ -154,6 +155,9 @@ fn open_finding(path: &Path, e: &vhdx::OpenError, request: &ImportRequest) -> Fi
     match e.kind() {
         vhdx::OpenErrorKind::ParentMissing => {
             Finding::new(finding::DISK_PARENT_MISSING, Severity::Error, setting, message).fix("--disks DIR")
+        }
+        vhdx::OpenErrorKind::OutsideConfinement => {
+            Finding::new(finding::DISK_OUTSIDE, Severity::Error, setting, message).fix("--disks DIR")
         }
         vhdx::OpenErrorKind::LinkageMismatch => {
             Finding::new(finding::DISK_PARENT_MISSING, Severity::Error, setting, message)

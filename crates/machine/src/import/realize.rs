@@ -169,8 +169,10 @@ fn copy(
         .file
         .as_deref()
         .ok_or_else(|| Failure::new("not-found", format!("disk `{}` is missing", disk.name)))?;
-    let options =
-        OpenOptions { image: image_options(&plan.origin.source, &plan.request), ..OpenOptions::default() };
+    let options = OpenOptions {
+        image: image_options(path, &plan.origin.source, &plan.request),
+        ..OpenOptions::default()
+    };
     let doing = format!("cannot copy disk `{}`", disk.name);
     let source = transfer::source::open(path, &options).map_err(|e| {
         Failure::new(crate::jobs::fault_reason(e.kind()).id(), format!("{doing}: {}", chain(&e))).path(path)

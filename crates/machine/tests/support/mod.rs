@@ -3,6 +3,7 @@
 //! Included by the integration tests and by the crate's own unit tests, so it names the crate from outside.
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::panic, reason = "as above")]
 #![allow(unreachable_pub, reason = "included in several crates")]
 #![allow(missing_docs, reason = "for tests only")]
 
@@ -15,11 +16,12 @@ use std::time::Duration;
 
 use engine::sim::SimEngine;
 use machine::config::{self, Identity};
+use machine::define::DefineRequest;
 use machine::export::{ExportRequest, Exported};
 use machine::finding::{Finding, Severity};
 use machine::planned::ImportRequest;
 use machine::report::HostFacts;
-use machine::settings::{Adapter, Controller, ControllerKind, Drive, Generation, Media, Settings};
+use machine::settings::{Adapter, Controller, ControllerKind, Drive, Generation, Hardware, Media, Settings};
 use machine::{Host, HostOptions, MachineView};
 use store::{MemoryStore, Store};
 use uuid::{Uuid, uuid};
@@ -138,6 +140,23 @@ pub fn exported(status: &job::Status) -> Exported {
 /// An import of `path` with everything else as it is by default.
 pub fn import_of(path: impl Into<PathBuf>) -> ImportRequest {
     ImportRequest { path: path.into(), ..ImportRequest::default() }
+}
+
+/// A machine to define, with nothing in it.
+pub fn blank(name: &str, generation: Generation) -> DefineRequest {
+    DefineRequest {
+        name: name.to_owned(),
+        generation,
+        id: None,
+        processors: None,
+        memory_mib: None,
+        secure_boot: None,
+        tpm: false,
+        disks: Vec::new(),
+        dvd: None,
+        adapters: Vec::new(),
+        hardware: Hardware::default(),
+    }
 }
 
 /// Bytes of a disk: blocks of 1 MiB, of which every third is empty and the others are alike in no two places.
@@ -347,6 +366,12 @@ impl Package {
     pub fn tree(mut self, change: impl Fn(&mut Tree) + 'static) -> Self {
         self.edits.push(Box::new(change));
         self
+    }
+
+    /// Sets one key of the configuration tree.
+    pub fn set(self, path: &str, value: impl Into<vmcx::Value>) -> Self {
+        let (path, value) = (format!("configuration/{path}"), value.into());
+        self.tree(move |tree| drop(tree.set(&path, value.clone()).unwrap()))
     }
 
     pub fn guest_state(mut self, bytes: Vec<u8>) -> Self {
