@@ -15,7 +15,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 keep() {
   local grown=$SLIPWAY_STATE/fuzz/corpus/$1 merged=$SLIPWAY_STATE/fuzz/merged/$1
   rm -rf "$merged"; mkdir -p "$merged" "fuzz/corpus/$1" "$grown"
-  cargo fuzz run --fuzz-dir fuzz --target "$host" "$1" "$merged" "fuzz/corpus/$1" "$grown" -- -merge=1 -max_len=$MAX_SEED
+  cargo fuzz run --fuzz-dir fuzz --target "$host" "$1" "$merged" "fuzz/corpus/$1" "$grown" -- -set_cover_merge=1 -use_counters=0 -max_len=$MAX_SEED
   # Merged ones are named by hash; seeds made by hand have other names and stay.
   find "fuzz/corpus/$1" -type f -regextype posix-extended -regex '.*/[0-9a-f]{40}' -delete
   cp -n "$merged"/* "fuzz/corpus/$1"/ 2>/dev/null || true

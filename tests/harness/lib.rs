@@ -12,12 +12,15 @@
 
 pub mod binary;
 pub mod daemon;
+pub mod guest;
+pub mod hostile;
 pub mod oracle;
 pub mod real;
 pub mod scratch;
 
 pub use binary::{Ran, slipway};
 pub use daemon::Daemon;
+pub use guest::Guest;
 pub use real::Sample;
 pub use scratch::Scratch;
 
