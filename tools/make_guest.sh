@@ -96,8 +96,8 @@ p=$(grep -l org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name 2>/dev/null)
 [ -n "$p" ] && qemu-ga -m virtio-serial -p /dev/$(basename $(dirname $p)) -t /run -f /run/ga.pid -d >/dev/null 2>&1
 [ -b /dev/vdb ] && mount -t ext4 /dev/vdb /mnt 2>/dev/null
 ip link set lo up
-# The power button, when the machine has one: a shutdown that was asked for ends in a machine that is off.
-( for e in /dev/input/event*; do [ -c $e ] && { dd if=$e of=/dev/null bs=24 count=1 2>/dev/null; sync; poweroff -f; } & done ) 2>/dev/null
+# The power button, when the machine has one, and not the keyboard: a shutdown that was asked for ends in a machine that is off.
+( for e in /sys/class/input/event*; do grep -q 'Power Button' $e/device/name && { dd if=/dev/input/${e##*/} of=/dev/null bs=24 count=1 2>/dev/null; sync; poweroff -f; } & done ) 2>/dev/null
 echo "GUEST-READY up=$(cut -d' ' -f1 /proc/uptime) efi=$efi sb=$sb tpm=$(ls /dev/tpm0 2>/dev/null) clk=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource) disks=$(awk 'NR>2{printf "%s:%s,",$4,$3}' /proc/partitions) net=$(ls /sys/class/net|tr '\n' ',') hyp=$(dmesg|sed -n 's/.*Hypervisor detected: //p')"
 while :; do setsid cttyhack sh </dev/ttyS0 >/dev/ttyS0 2>&1 || sh; done
 X
