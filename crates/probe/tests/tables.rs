@@ -175,3 +175,63 @@ fn mbr_with_logical_partitions() {
     let report = probe(&disk, 512);
     assert!(ids(&report).contains(&"ebr-loop"), "{:?}", report.notes);
 }
+
+/// A GPT written by hand: `sfdisk` has no option for the sector size of a file.
+fn hand_made_gpt(sector: usize, entry_size: usize) -> Vec<u8> {
+    let mut disk = vec![0; 16 << 20];
+    let last = disk.len() / sector - 1;
+    disk[446 + 4] = 0xee;
+    disk[446 + 8..446 + 16].copy_from_slice(&[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    disk[510..512].copy_from_slice(b"\x55\xaa");
+    let mut table = vec![0; 4 * entry_size];
+    // The third of four slots.
+    let entry = &mut table[2 * entry_size..][..128];
+    let linux = uuid::uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4");
+    entry[..16].copy_from_slice(&linux.to_bytes_le());
+    entry[16..32].fill(7);
+    entry[32..40].copy_from_slice(&256_u64.to_le_bytes());
+    entry[40..48].copy_from_slice(&511_u64.to_le_bytes());
+    for (at, other, entries) in [(1, last, 2), (last, 1, last - 32)] {
+        let mut header = [0; 92];
+        header[..8].copy_from_slice(b"EFI PART");
+        header[8..16].copy_from_slice(&[0, 0, 1, 0, 92, 0, 0, 0]);
+        for (field, value) in [(24, at), (32, other), (40, 34), (48, last - 33), (72, entries)] {
+            header[field..field + 8].copy_from_slice(&(value as u64).to_le_bytes());
+        }
+        header[80] = 4;
+        header[84..88].copy_from_slice(&u32::try_from(entry_size).unwrap().to_le_bytes());
+        header[88..92].copy_from_slice(&crc32fast::hash(&table).to_le_bytes());
+        let crc = crc32fast::hash(&header);
+        header[16..20].copy_from_slice(&crc.to_le_bytes());
+        disk[at * sector..][..92].copy_from_slice(&header);
+        disk[entries * sector..][..table.len()].copy_from_slice(&table);
+    }
+    disk
+}
+
+#[test]
+fn gpt_of_both_sector_sizes_and_of_larger_entries() {
+    for (sector, entry_size) in [(512, 128), (4096, 128), (4096, 256)] {
+        let mut disk = hand_made_gpt(sector, entry_size);
+        let asked = u32::try_from(sector).unwrap();
+        for damaged in [false, true] {
+            if damaged {
+                disk[sector + 60] ^= 1;
+            }
+            let report = probe::probe(&disk, asked).unwrap();
+            assert_eq!((report.table, report.sector_size), (Table::Gpt, asked));
+            let sector = sector as u64;
+            assert_eq!(ours(&report), [(3, 256 * sector, 256 * sector)]);
+            assert_eq!(ids(&report), if damaged { vec!["gpt-backup-used"] } else { vec![] });
+        }
+    }
+    // Sizes beyond all measure are damage, not allocations.
+    let mut disk = hand_made_gpt(512, 128);
+    for at in [512, disk.len() - 512] {
+        disk[at + 80..at + 88].fill(0xff);
+        disk[at + 16..at + 20].fill(0);
+        let crc = crc32fast::hash(&disk[at..at + 92]);
+        disk[at + 16..at + 20].copy_from_slice(&crc.to_le_bytes());
+    }
+    assert_eq!(ids(&probe::probe(&disk, 512).unwrap()), ["gpt-crc", "gpt-damaged"]);
+}
