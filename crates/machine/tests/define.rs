@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use machine::define::{AdapterEdit, DefineRequest, MachineEdit, NewDisk};
 use machine::disk::DiskFormat;
+use machine::planned::ImportRequest;
 use machine::settings::{Generation, Hardware};
 use machine::{Reason, Result};
 use support::{Lab, MIB, blank, content, files, has_qemu, leaf};
@@ -273,4 +274,32 @@ fn a_dvd_changes_while_the_guest_runs() {
     assert_eq!(inside(), None);
     let hard = MachineEdit { processors: Some(2), ..MachineEdit::default() };
     assert_eq!(lab.host().edit(id, &hard).unwrap_err().reason(), Reason::InvalidState);
+}
+
+#[test]
+fn disks_that_the_user_brought_leave_under_names_that_a_package_can_have() {
+    let lab = Lab::new();
+    if !has_qemu() {
+        return;
+    }
+    let bytes = content(1, 2 * MIB);
+    let long = format!("{}.img", "n".repeat(250));
+    let names = ["a:b?.img", "trailing .", "Ä.raw", "sub/ä.img", "plain", &long];
+    fs::create_dir(lab.path("sub")).unwrap();
+    let disks = names
+        .iter()
+        .map(|name| {
+            fs::write(lab.path(name), &bytes).unwrap();
+            file(lab.path(name))
+        })
+        .collect();
+    let request = DefineRequest { disks, ..blank("m", Generation::Two) };
+    let machine = lab.host().define(&request).unwrap();
+    let out = lab.export(machine.record.id, "out");
+    assert!(transfer::verify::verify(&out, &Default::default()).unwrap().is_good());
+    let back = lab.import(&ImportRequest { new_id: true, ..support::import_of(out) });
+    assert_eq!(back.disks.len(), names.len());
+    for n in 0..names.len() {
+        assert_eq!(fs::read(leaf(&back, n)).unwrap(), bytes);
+    }
 }

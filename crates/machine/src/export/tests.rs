@@ -65,6 +65,7 @@ fn absent_partial_or_complete(
 
 #[test]
 fn an_export_is_absent_partial_or_complete() {
+    let _forks = support::no_forks();
     let shared = support::scratch();
     let disks = [content(1, 5 * MIB), content(2, 2 * MIB)];
     let source = Package::new(shared.path().join("package"), Generation::Two)

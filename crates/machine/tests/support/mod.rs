@@ -471,6 +471,13 @@ pub fn errors(findings: &[Finding]) -> Vec<&str> {
     findings.iter().filter(|f| f.severity == Severity::Error).map(|f| f.id.as_str()).collect()
 }
 
+/// Held by tests of one program of which one starts processes and the other takes a file lock again that it just let go
+/// of: between fork and exec a child holds the locks of its parent.
+pub fn no_forks() -> std::sync::MutexGuard<'static, ()> {
+    static FORKS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    FORKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// Whether QEMU's image tools are here; says so when not.
 #[allow(clippy::print_stdout, reason = "a test that is skipped says why")]
 pub fn has_qemu() -> bool {

@@ -118,6 +118,7 @@ fn an_import_to_another_directory_is_whole_or_not_there() {
 
 #[test]
 fn a_registering_import_is_whole_or_not_there() {
+    let _forks = crate::support::no_forks();
     if !crate::support::has_qemu() {
         return;
     }
