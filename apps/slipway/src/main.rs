@@ -27,7 +27,6 @@ use commands::{
 };
 use failure::Result;
 use printer::{CLOSED, Printer};
-use rest::client::Client;
 use session::{Session, block_on};
 
 fn main() -> ExitCode {
@@ -58,7 +57,7 @@ fn run(printer: Printer, socket: Option<PathBuf>, command: Command) -> Result {
         Command::Man { dir } => help::man(printer, &dir),
         Command::Serve(args) => serve::serve(socket, args),
         Command::Online(command) => {
-            let session = Session { printer, client: Client::new(places::client_socket(socket)?) };
+            let session = Session { printer, client: places::client(socket)? };
             block_on(run_online(&session, command))
         }
     }

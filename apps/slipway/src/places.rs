@@ -11,6 +11,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use rest::client::Client;
+
 use crate::failure::{Failure, Result};
 
 fn variable(name: &str) -> Option<PathBuf> {
@@ -27,13 +29,20 @@ pub(crate) fn own_socket() -> PathBuf {
 }
 
 /// The socket that a client connects to: the one named, else this user's own, else the system's if only that exists.
-pub(crate) fn client_socket(named: Option<PathBuf>) -> Result<PathBuf> {
+fn client_socket(named: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(named) = named {
         return absolute(&named);
     }
     let own = own_socket();
     let system = service::system_socket();
     Ok(if !own.exists() && system.exists() { system } else { own })
+}
+
+/// A client of the daemon at `socket`. Only root talks to daemons of other users than itself and root.
+pub(crate) fn client(socket: Option<PathBuf>) -> Result<Client> {
+    let client = Client::new(client_socket(socket)?);
+    let me = uid();
+    Ok(if me == 0 { client } else { client.trusting(&[me, 0]) })
 }
 
 /// The data directory by default.

@@ -14,6 +14,9 @@ use crate::progress::Bar;
 /// Seconds that one look at a job waits for news.
 const LOOK: u64 = 30;
 
+/// The id of the failure that a job left to itself is.
+pub(crate) const LEFT: &str = "interrupted";
+
 /// What an online command works with.
 pub(crate) struct Session {
     pub(crate) printer: Printer,
@@ -66,16 +69,16 @@ impl Session {
                     Ok(job) => job,
                     Err(e @ ClientError::Unreachable { .. } | e @ ClientError::Protocol { .. }) => {
                         bar.finish();
-                        return Err(Failure::from(e).code(Code::NoDaemon).hint(format!(
-                            "the job goes on when the daemon is back: `slipway job watch {word}`"
-                        )));
+                        return Err(Failure::new("no-daemon", format!("the daemon went away: {}", machine::chain(&e)))
+                            .code(Code::NoDaemon)
+                            .hint(format!("the job goes on when the daemon is back: `slipway job watch {word}`")));
                     }
                     Err(e) => return Err(e.into()),
                 },
                 _ = tokio::signal::ctrl_c() => {
                     if cancelled {
                         bar.finish();
-                        return Err(Failure::new("interrupted", format!("job {word} is left to end by itself"))
+                        return Err(Failure::new(LEFT, format!("job {word} is left to end by itself"))
                             .hint(format!("`slipway job watch {word}` follows it")));
                     }
                     cancelled = true;

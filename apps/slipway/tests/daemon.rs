@@ -121,7 +121,7 @@ fn a_machine_is_driven_from_the_command_line() {
 #[test]
 fn a_package_goes_out_and_in_with_relative_paths() {
     let d = Daemon::start();
-    let made = d.json(&["machine", "define", "web", "--generation", "1", "--new-disk", "4M"]);
+    let made = d.json(&["machine", "define", "web", "--new-disk", "4M"]);
     let out = d.run(&["export", "web", "out"]);
     assert!(out.status.success(), "{out:?}");
     assert_eq!(text(&out.stdout).trim(), d.path("out").display().to_string());

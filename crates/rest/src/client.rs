@@ -30,6 +30,7 @@ const MAX_ANSWER: usize = 128 << 20;
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    owners: Option<Vec<u32>>,
 }
 
 /// Why a call failed.
@@ -119,7 +120,14 @@ pub struct Picture {
 impl Client {
     /// A client of the daemon that listens on `socket`. Nothing is connected yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), owners: None }
+    }
+
+    /// Talks only to a daemon of one of these users: in a directory that others can write to, the socket may be theirs.
+    #[must_use]
+    pub fn trusting(mut self, uids: &[u32]) -> Self {
+        self.owners = Some(uids.to_vec());
+        self
     }
 
     /// The socket.
@@ -135,6 +143,13 @@ impl Client {
     ) -> Result<(StatusCode, String, Bytes)> {
         let unreachable = |source| ClientError::Unreachable { socket: self.socket.clone(), source };
         let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
+        if let Some(owners) = &self.owners {
+            let owner = stream.peer_cred().map_err(unreachable)?.uid();
+            if !owners.contains(&owner) {
+                let why = format!("it belongs to another user (uid {owner}), who is not trusted");
+                return Err(unreachable(io::Error::new(io::ErrorKind::PermissionDenied, why)));
+            }
+        }
         let broken = |doing: &str, e: Box<dyn std::error::Error + Send + Sync>| ClientError::Protocol {
             doing: doing.to_owned(),
             source: e,

@@ -56,16 +56,24 @@ pub(crate) fn own_dir(dir: &Path, mode: u32) -> Result<(), ServeError> {
         .mode(mode)
         .create(dir)
         .map_err(|e| failed("make directory", dir, e))?;
-    let found = fs::metadata(dir).map_err(|e| failed("look at", dir, e))?;
+    let owner = fs::metadata(dir).map_err(|e| failed("look at", dir, e))?.uid();
     let me = rustix::process::geteuid().as_raw();
-    if found.uid() != me && me != 0 {
-        return Err(ServeError::new(
-            Kind::Places,
-            format!("`{}` belongs to another user (uid {})", dir.display(), found.uid()),
-        )
-        .hint("name a directory of your own"));
+    if owner == me || me == 0 {
+        return Ok(());
     }
-    Ok(())
+    Err(ServeError::new(Kind::Places, format!("`{}` belongs to another user (uid {owner})", dir.display()))
+        .hint("name a directory of your own"))
+}
+
+/// Refuses a directory of another user but root: that user could put another socket in our socket's place.
+fn not_anothers(dir: &Path) -> Result<(), ServeError> {
+    let owner = fs::metadata(dir).map_err(|e| failed("look at", dir, e))?.uid();
+    let me = rustix::process::geteuid().as_raw();
+    if owner == me || owner == 0 || me == 0 {
+        return Ok(());
+    }
+    Err(ServeError::new(Kind::Places, format!("`{}` belongs to another user (uid {owner})", dir.display()))
+        .hint("name a socket in a directory of your own with --socket"))
 }
 
 /// Where running guests keep their sockets: where they were before, else next to the socket.
@@ -102,9 +110,8 @@ pub(crate) fn listen(socket: &Path, access: &Access) -> Result<UnixListener, Ser
     }
     if let Some(dir) = socket.parent() {
         // Root's directory lets the group through to the socket.
-        if !dir.exists() {
-            own_dir(dir, if access.gid().is_some() { 0o755 } else { 0o700 })?;
-        }
+        let mode = if access.gid().is_some() { 0o755 } else { 0o700 };
+        if dir.exists() { not_anothers(dir)? } else { own_dir(dir, mode)? }
     }
     match fs::symlink_metadata(socket) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use machine::report::HostFacts;
 use machine::{Host, HostOptions};
 use rest::server::{Limits, Peer};
 use store::{OpenErrorKind, SqliteStore};
@@ -55,30 +56,32 @@ pub struct ServiceOptions {
 /// # Errors
 /// See [`ServeErrorKind`](crate::ServeErrorKind): it did not start.
 pub fn run(options: &ServiceOptions) -> Result<(), ServeError> {
-    run_until(options, async {
-        // Taken before anything else happens, so that no signal is lost while the host opens.
+    run_until(options, || {
         let both = signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::interrupt())?)));
-        let (mut terminate, mut interrupt) = match both {
-            Ok(both) => both,
-            Err(e) => {
-                tracing::error!("signals cannot be taken: {e}");
-                return std::future::pending().await;
+        async move {
+            let (mut terminate, mut interrupt) = match both {
+                Ok(both) => both,
+                Err(e) => {
+                    tracing::error!("signals cannot be taken: {e}");
+                    return std::future::pending().await;
+                }
+            };
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("SIGTERM"),
+                _ = interrupt.recv() => tracing::info!("SIGINT"),
             }
-        };
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM"),
-            _ = interrupt.recv() => tracing::info!("SIGINT"),
         }
     })
 }
 
-/// Runs a daemon until `stop` is done. It is polled from the start on, inside a tokio runtime.
+/// Runs a daemon until what `stop` makes is done. It is called first of all, inside a tokio runtime: a signal that it
+/// takes is not lost while the host opens.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_until(
+pub fn run_until<F: Future<Output = ()> + Send + 'static>(
     options: &ServiceOptions,
-    stop: impl Future<Output = ()> + Send + 'static,
+    stop: impl FnOnce() -> F,
 ) -> Result<(), ServeError> {
     for path in [&options.data, &options.socket] {
         if !path.is_absolute() {
@@ -99,17 +102,21 @@ pub fn run_until(
     served
 }
 
-fn serve(
+fn serve<F: Future<Output = ()> + Send + 'static>(
     options: &ServiceOptions,
     store: SqliteStore,
     listener: std::os::unix::net::UnixListener,
     access: Access,
-    stop: impl Future<Output = ()> + Send + 'static,
+    stop: impl FnOnce() -> F,
 ) -> Result<(), ServeError> {
     let runtime = places::runtime(&options.data, &options.socket)?;
-    let engine: Arc<dyn engine::Engine> = match options.engine {
-        EngineChoice::Qemu => Arc::new(engine::QemuEngine::default()),
-        EngineChoice::Sim => Arc::new(engine::SimEngine::new()),
+    let (engine, facts): (Arc<dyn engine::Engine>, _) = match options.engine {
+        EngineChoice::Qemu => (Arc::new(engine::QemuEngine::default()), None),
+        // Guests that only pretend need no firmware files and no TPM emulator to have both.
+        EngineChoice::Sim => {
+            let facts = HostFacts { uefi: true, tpm: true, ..HostFacts::of_this_host() };
+            (Arc::new(engine::SimEngine::new()), Some(facts))
+        }
     };
     let threads =
         |e: std::io::Error| ServeError::new(Kind::Host, "cannot start the daemon's threads").caused_by(e);
@@ -119,13 +126,16 @@ fn serve(
         .enable_all()
         .build()
         .map_err(threads)?;
-    let stop = tokio.spawn(stop);
+    let stop = {
+        let _inside = tokio.enter();
+        tokio.spawn(stop())
+    };
     let host = Host::open(HostOptions {
         data: options.data.clone(),
         runtime,
         store: Arc::new(store),
         engine,
-        facts: None,
+        facts,
     })
     .map_err(|e| {
         let error = ServeError::new(Kind::Host, format!("cannot open `{}`", options.data.display()));

@@ -34,7 +34,7 @@ fn start(mut options: ServiceOptions) -> Daemon {
     options.notify_socket = Some(notify.into());
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::spawn(move || {
-        run_until(&options, async {
+        run_until(&options, || async {
             let _ = stopped.await;
         })
     });
@@ -84,11 +84,13 @@ fn a_second_daemon_is_refused_by_the_data_and_by_the_socket() {
     let dir = tempfile::tempdir().unwrap();
     let first = options(dir.path(), "data", "a.sock");
     let daemon = start(first.clone());
-    let same_data = run_until(&options(dir.path(), "data", "b.sock"), std::future::pending()).unwrap_err();
+    let same_data =
+        run_until(&options(dir.path(), "data", "b.sock"), std::future::pending::<()>).unwrap_err();
     assert_eq!(same_data.kind(), ServeErrorKind::Running);
     assert!(same_data.hint_text().is_some());
     assert!(!dir.path().join("b.sock").exists());
-    let same_socket = run_until(&options(dir.path(), "other", "a.sock"), std::future::pending()).unwrap_err();
+    let same_socket =
+        run_until(&options(dir.path(), "other", "a.sock"), std::future::pending::<()>).unwrap_err();
     assert_eq!(same_socket.kind(), ServeErrorKind::Running);
     // The refused ones took nothing from the one that runs.
     assert_eq!(ask(&first.socket, async |c| c.version().await).unwrap().api, "v1");
@@ -102,10 +104,10 @@ fn data_that_is_no_store_is_told_and_left_alone() {
     std::fs::create_dir(&options.data).unwrap();
     let file = options.data.join("slipway.db");
     std::fs::write(&file, vec![7; 8192]).unwrap();
-    let refused = run_until(&options, std::future::pending()).unwrap_err();
+    let refused = run_until(&options, std::future::pending::<()>).unwrap_err();
     assert_eq!(refused.kind(), ServeErrorKind::Store);
     assert_eq!(std::fs::read(&file).unwrap(), vec![7; 8192]);
     assert!(!options.socket.exists());
     let relative = ServiceOptions { data: "data".into(), ..options };
-    assert_eq!(run_until(&relative, std::future::pending()).unwrap_err().kind(), ServeErrorKind::Places);
+    assert_eq!(run_until(&relative, std::future::pending::<()>).unwrap_err().kind(), ServeErrorKind::Places);
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::failure::{Code, Failure, Result};
 use crate::places::absolute;
 use crate::printer::{Printer, bytes, shell_word};
-use crate::session::Session;
+use crate::session::{LEFT, Session};
 
 /// Choices that an import and a planned machine have in common.
 #[derive(Debug, Default, Args)]
@@ -152,6 +152,10 @@ pub(crate) async fn import(s: &Session, args: ImportArgs) -> Result {
         }
         Err(failure) => {
             let id = planned.id.to_string();
+            // A job that is still at it needs its plan.
+            if failure.code == Code::NoDaemon || failure.id == LEFT {
+                return Err(failure);
+            }
             if keep {
                 s.printer.talk(format!("kept: slipway planned show {id}"));
             } else if let Err(e) = abandon(s, &id).await {
@@ -186,9 +190,9 @@ pub(crate) fn obstacle(planned: &Planned, dry_run: bool) -> Option<Failure> {
     let message = format!("`{}` {verb}: {}{more}", planned.name, first.message);
     let failure = Failure::new("not-compatible", message).code(Code::Findings);
     let fixes: Vec<&str> = errors.iter().filter_map(|f| f.fix.as_deref()).collect();
-    Some(match corrected(std::env::args().collect(), &fixes) {
+    Some(match corrected(std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(), &fixes) {
         Some(hint) => failure.hint(hint),
-        None => failure,
+        None => failure.hint(format!("slipway explain {}", first.id)),
     })
 }
 

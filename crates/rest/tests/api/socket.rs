@@ -117,6 +117,16 @@ fn a_peer_that_is_not_admitted_gets_a_reason_and_nothing_else() {
     }
 }
 
+#[test]
+fn a_daemon_of_a_stranger_is_not_talked_to() {
+    let served = Served::new(Limits::default(), true);
+    let me = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
+    let stranger = served.client().trusting(&[me + 1]);
+    let error = served.edge.tokio.block_on(stranger.version()).unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }));
+    assert_eq!(served.edge.tokio.block_on(served.client().trusting(&[me]).version()).unwrap().api, "v1");
+}
+
 /// Everything the server says to what is written, until it closes.
 fn talk(served: &Served, text: &[u8]) -> String {
     let mut stream = UnixStream::connect(&served.socket).unwrap();
