@@ -17,6 +17,15 @@ const LOOK: u64 = 30;
 /// The id of the failure that a job left to itself is.
 pub(crate) const LEFT: &str = "interrupted";
 
+/// What Ctrl-C does to a followed job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    /// The first cancels it, a second one leaves it.
+    Cancels,
+    /// It goes on; only the watching ends.
+    Leaves,
+}
+
 /// What an online command works with.
 pub(crate) struct Session {
     pub(crate) printer: Printer,
@@ -56,12 +65,12 @@ pub(crate) fn block_on(work: impl Future<Output = Result>) -> Result {
 }
 
 impl Session {
-    /// Follows a job to its end, drawing its progress. The first Ctrl-C cancels the job, a second one leaves it.
-    pub(crate) async fn follow(&self, job: Uuid) -> Result<Job> {
+    /// Follows a job to its end, drawing its progress.
+    pub(crate) async fn follow(&self, job: Uuid, interrupt: Interrupt) -> Result<Job> {
         let word = job.to_string();
         let bar = Bar::bytes(self.printer, "waiting");
         let mut generation = 0;
-        let mut cancelled = false;
+        let mut cancelled = interrupt == Interrupt::Leaves;
         let ended = loop {
             let look = self.client.job_after(&word, generation, LOOK);
             let job = tokio::select! {
@@ -78,7 +87,7 @@ impl Session {
                 _ = tokio::signal::ctrl_c() => {
                     if cancelled {
                         bar.finish();
-                        return Err(Failure::new(LEFT, format!("job {word} is left to end by itself"))
+                        return Err(Failure::new(LEFT, format!("job {word} goes on by itself"))
                             .hint(format!("`slipway job watch {word}` follows it")));
                     }
                     cancelled = true;
@@ -106,7 +115,7 @@ impl Session {
 
     /// Follows a job; one that did not do what it was to do is a failure.
     pub(crate) async fn follow_to_success(&self, job: Uuid) -> Result<Job> {
-        let job = self.follow(job).await?;
+        let job = self.follow(job, Interrupt::Cancels).await?;
         if job.success { Ok(job) } else { Err(failed(&job)) }
     }
 }

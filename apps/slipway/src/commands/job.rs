@@ -6,7 +6,7 @@ use rest::wire::Job;
 
 use crate::failure::Result;
 use crate::printer::{Printer, bytes};
-use crate::session::{Session, failed};
+use crate::session::{Interrupt, Session, failed};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
@@ -59,13 +59,13 @@ pub(crate) async fn job(s: &Session, command: JobCommand) -> Result {
         JobCommand::Show { job } => show(s.printer, &s.client.job(&job).await?),
         JobCommand::Watch { job } => {
             let id = s.client.job(&job).await?.id;
-            let job = s.follow(id).await?;
+            let job = s.follow(id, Interrupt::Leaves).await?;
             show(s.printer, &job)?;
             if job.success { Ok(()) } else { Err(failed(&job)) }
         }
         JobCommand::Cancel { job, no_wait } => {
             let job = s.client.cancel(&job).await?;
-            let job = if no_wait { job } else { s.follow(job.id).await? };
+            let job = if no_wait { job } else { s.follow(job.id, Interrupt::Leaves).await? };
             show(s.printer, &job)
         }
         JobCommand::Discard { job } => show(s.printer, &s.client.discard(&job).await?),
