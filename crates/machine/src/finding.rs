@@ -92,7 +92,7 @@ findings! {
     SWITCH_NOT_FOUND = "switch-not-found", "A network adapter was connected to a switch that this host does not have (Hyper-V's 33012). Map its name to a switch or bridge, or import disconnected.";
     DISK_MISSING = "disk-missing", "A disk that the configuration names was found neither in the package nor in the directories given. Say where it is with `--disks DIR`.";
     DISK_PARENT_MISSING = "disk-parent-missing", "A differencing disk's parent is missing or is not the one it was made on. Without it the disk's content is incomplete.";
-    DISK_UNREADABLE = "disk-unreadable", "A disk was found but cannot be read as a virtual disk.";
+    DISK_UNREADABLE = "disk-unreadable", "A disk was found but cannot be read as a virtual disk. `slipway disk check FILE` says what is wrong with it and where; copying the package again often helps.";
     DISK_OUTSIDE = "disk-outside-package", "The configuration names a disk outside the package. Nothing outside it is opened unless its directory is given with `--disks DIR`.";
     DISK_SECTORS = "disk-sectors", "The disk has 4,096-byte logical sectors, which the emulated controller cannot present. Choose nvme or a virtio bus.";
     PROCESSORS_BEYOND_HOST = "processors-beyond-host", "The machine has more virtual processors than this host has logical ones.";

@@ -40,14 +40,7 @@ pub(crate) fn open(host: &Arc<Host>) -> Result<job::Engine> {
 
 /// Submits a job on behalf of the host.
 pub(crate) fn submit<K: job::Kind>(host: &Host, submission: job::Submission<K>) -> Result<Uuid> {
-    let jobs = host.jobs();
-    // The runner shows a job as finished a moment before it lets go of its subject.
-    while let Some(subject) = &submission.subject
-        && jobs.busy(subject).is_some_and(|id| is_over(jobs, id))
-    {
-        std::thread::yield_now();
-    }
-    jobs.submit(submission).map(|id| id.0).map_err(|e| match e.kind() {
+    host.jobs().submit(submission).map(|id| id.0).map_err(|e| match e.kind() {
         job::SubmitErrorKind::Busy { .. } => {
             Error::new(Reason::Busy, e.to_string()).hint("`slipway job list` shows what is under way")
         }
@@ -57,11 +50,7 @@ pub(crate) fn submit<K: job::Kind>(host: &Host, submission: job::Submission<K>) 
 
 /// The unfinished job that holds machine or planned machine `id`.
 pub(crate) fn holding(jobs: &job::Engine, id: Uuid) -> Option<Uuid> {
-    jobs.busy(&id.to_string()).filter(|id| !is_over(jobs, *id)).map(|id| id.0)
-}
-
-fn is_over(jobs: &job::Engine, id: job::JobId) -> bool {
-    jobs.get(id).is_some_and(|status| status.state.is_finished())
+    jobs.busy(&id.to_string()).map(|id| id.0)
 }
 
 /// The domain's error for a failure of the job runner.

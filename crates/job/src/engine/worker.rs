@@ -105,6 +105,14 @@ impl Inner {
         }
     }
 
+    /// Posts where a job stands between steps. The last word is `retire`'s, which frees the subject before it speaks:
+    /// whoever hears that a job is over may submit the next one.
+    fn post_unless_over(&self, entry: &Entry, journal: &Journal) {
+        if !matches!(journal.fold.next(), Next::Finished(_)) {
+            self.post(entry, journal);
+        }
+    }
+
     fn run_step(
         &self,
         entry: &Entry,
@@ -169,7 +177,7 @@ impl Inner {
             }
         };
         self.append(&mut journal, event)?;
-        self.post(entry, &journal);
+        self.post_unless_over(entry, &journal);
         Ok(Then::GoOn)
     }
 
@@ -218,7 +226,7 @@ impl Inner {
             }
         };
         self.append(&mut journal, event)?;
-        self.post(entry, &journal);
+        self.post_unless_over(entry, &journal);
         Ok(Then::GoOn)
     }
 

@@ -10,7 +10,7 @@ use vmcx::vmgs;
 use super::disk;
 use crate::config::{self, Configuration, SavedState};
 use crate::disk::DiskFormat;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result, chain};
 use crate::finding::{self, Finding, Severity, Verdict};
 use crate::planned::{ImportMode, ImportRequest, PlannedDisk};
 use crate::report::{self, HostFacts};
@@ -77,7 +77,7 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
             transfer::FaultKind::Denied => Reason::AccessDenied,
             _ => Reason::BadPackage,
         };
-        let error = Error::new(reason, e.to_string());
+        let error = Error::new(reason, chain(&e));
         match hint {
             Some(hint) => error.hint(hint),
             None => error,
@@ -89,6 +89,7 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
             Reason::BadPackage,
             format!("`{}` cannot be read as a machine's configuration", path.display()),
         )
+        .hint("it is damaged or no machine's: fetch it again, or export the machine again")
         .caused_by(e)
     };
     let configuration_bytes = read_small(&path)?;
@@ -169,7 +170,8 @@ fn read_small(path: &Path) -> Result<Vec<u8>> {
                 "`{}` has {length} bytes, more than the {MAX_STATE_FILE} that are read of such a file",
                 path.display()
             ),
-        ));
+        )
+        .hint("no machine's configuration is that large: fetch the package again"));
     }
     fs::read(path).map_err(|e| Error::io("read", path, e))
 }

@@ -206,7 +206,13 @@ impl OpenError {
         } else {
             (NotPackage::Unreadable, "it cannot be read")
         };
-        Self { cause: Some(error), ..Self::new(reason, path, message) }
+        let hint = match FaultKind::of(&error) {
+            FaultKind::NotFound => "check the path; name the directory that Hyper-V's Export made",
+            FaultKind::Denied => "run it as a user who may read it all, or change who may",
+            _ => "look at it: ls -l",
+        };
+        let failed = Self { cause: Some(error), ..Self::new(reason, path, message) };
+        failed.hint(hint)
     }
 
     /// What is there instead.

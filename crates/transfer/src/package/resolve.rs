@@ -1,5 +1,6 @@
 //! From a path that a Windows host wrote to a file here.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -36,12 +37,21 @@ pub struct DiskNotFound {
 
 impl fmt::Display for DiskNotFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "disk `{}` is not in the package", self.wanted)?;
+        write!(f, "disk `{}` is not in the package", shortened(&self.wanted))?;
         for (number, tried) in self.tried.iter().enumerate() {
             let before = if number == 0 { "; looked at" } else { "," };
-            write!(f, "{before} `{}` ({})", tried.path.display(), tried.why)?;
+            write!(f, "{before} `{}` ({})", shortened(&tried.path.to_string_lossy()), tried.why)?;
         }
         Ok(())
+    }
+}
+
+/// The beginning of a path that is longer than any real one.
+fn shortened(path: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 512;
+    match path.char_indices().nth(SHOWN) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &path[..end])),
+        None => Cow::Borrowed(path),
     }
 }
 
@@ -98,6 +108,9 @@ pub(super) fn resolve(
             }
         }
     }
+    // `Virtual Hard Disks` may also be the last directory of the path that Windows wrote.
+    let mut seen = std::collections::HashSet::new();
+    tried.retain(|t| seen.insert(t.path.clone()));
     Err(DiskNotFound { wanted: wanted.to_owned(), tried })
 }
 

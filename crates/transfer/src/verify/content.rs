@@ -163,6 +163,13 @@ fn open_disk(report: &mut Report, entry: &DiskEntry, path: &Path) -> Option<Box<
             report.add("disk.geometry", Severity::Error, path, format!("its {what} is {is} and was {was}"));
         }
     }
+    // The digest covers what the guest sees; the id, by which a child knows its parent, is beside it.
+    let image = vhdx::Image::open(path, &options.image).ok().filter(|_| format != DiskFormat::Raw);
+    if let Some(id) = image.as_ref().and_then(|i| i.layers().first()).map(|leaf| leaf.info.disk_id)
+        && id != entry.disk_id
+    {
+        report.add("disk.id", Severity::Error, path, format!("its id is {id} and was {}", entry.disk_id));
+    }
     (source.size() == entry.virtual_size).then_some(source)
 }
 

@@ -97,10 +97,16 @@ pub struct HostFs {
 
 #[derive(Debug)]
 struct HostLock {
-    /// The lock lives as long as the descriptor.
-    _dir: File,
+    dir: File,
 }
 impl Lock for HostLock {}
+
+impl Drop for HostLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread is just starting has the descriptor too until it execs.
+        let _ = rustix::fs::flock(&self.dir, rustix::fs::FlockOperation::Unlock);
+    }
+}
 
 impl Fs for HostFs {
     fn entry(&self, path: &Path) -> io::Result<EntryKind> {
@@ -157,7 +163,7 @@ impl Fs for HostFs {
         if locked == Err(rustix::io::Errno::WOULDBLOCK) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Box::new(HostLock { _dir: dir }))
+        Ok(Box::new(HostLock { dir }))
     }
 
     fn same_file_system(&self, a: &Path, b: &Path) -> io::Result<bool> {
