@@ -91,7 +91,8 @@ impl Ran {
         let said = self.refused();
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         assert!(said.contains(name.as_ref()), "the path `{name}` is not named: {self}");
-        assert!(said.contains("hint: "), "no way on is shown: {self}");
+        let shown = said.contains("hint: ") || said.contains("\"hint\":\"");
+        assert!(shown, "no way on is shown: {self}");
     }
 
     /// Succeeded, or refused as a person needs it.

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use machine::Reason;
 
+use crate::printer::shell_word;
+
 /// Exit codes. 0 is success and 2 is wrong usage (clap's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -76,7 +78,11 @@ impl Failure {
                 ("no-space", Code::Failed, "free some space, or name another target")
             }
             Some(ErrorKind::InvalidFilename) => ("invalid-argument", Code::Failed, "choose a shorter name"),
-            _ => return Self::new("io", message),
+            Some(_) => {
+                let hint = format!("look at it: ls -ld {}", shell_word(&shown));
+                return Self::new("io", message).hint(hint);
+            }
+            None => return Self::new("io", message),
         };
         Self::new(id, message).code(code).hint(hint)
     }

@@ -3,6 +3,7 @@
 //! `--json` prints data as JSON and silences nothing else; `--quiet` silences talk. A closed stdout (`| head`) ends the
 //! program quietly, as it does other Unix tools.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
@@ -20,21 +21,22 @@ impl Printer {
     /// One line of data.
     pub(crate) fn line(self, text: impl AsRef<str>) -> Result {
         let mut out = io::stdout().lock();
-        done(writeln!(out, "{}", text.as_ref()))
+        done(writeln!(out, "{}", one_line(text.as_ref())))
     }
 
     /// Data as JSON, indented.
     pub(crate) fn json<T: Serialize>(self, value: &T) -> Result {
         let text = serde_json::to_string_pretty(value)
             .map_err(|e| Failure::new("internal", format!("cannot print as JSON: {e}")))?;
-        self.line(text)
+        let mut out = io::stdout().lock();
+        done(writeln!(out, "{text}"))
     }
 
     /// One line of talk.
     #[expect(clippy::print_stderr, reason = "this is the door")]
     pub(crate) fn talk(self, text: impl AsRef<str>) {
         if !self.quiet {
-            eprintln!("{}", text.as_ref());
+            eprintln!("{}", one_line(text.as_ref()));
         }
     }
 
@@ -54,9 +56,9 @@ impl Printer {
             eprintln!("{value}");
             return;
         }
-        eprintln!("error: {} [{}]", failure.message, failure.id);
-        if let Some(hint) = &failure.hint {
-            eprintln!("hint: {hint}");
+        eprintln!("error: {} [{}]", one_line(&failure.message), failure.id);
+        for hint in failure.hint.iter().flat_map(|h| h.lines()) {
+            eprintln!("hint: {}", one_line(hint));
         }
     }
 
@@ -89,6 +91,27 @@ impl Printer {
     }
 }
 
+/// `text` as it may be shown. Names come out of foreign files: none may move the cursor, colour the screen, turn the
+/// direction of writing or begin a line of its own.
+fn one_line(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| {
+        (c.is_control() && c != '\t')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if steers(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
 fn done(written: io::Result<()>) -> Result {
     match written {
         Ok(()) => Ok(()),
@@ -99,6 +122,11 @@ fn done(written: io::Result<()>) -> Result {
 
 /// The id of the failure that a closed stdout is.
 pub(crate) const CLOSED: &str = "closed-output";
+
+/// A path in JSON, which has no place for what is not Unicode.
+pub(crate) fn json_path(path: impl AsRef<std::path::Path>) -> serde_json::Value {
+    path.as_ref().to_string_lossy().into()
+}
 
 /// Bytes for people: `1.5 GiB`.
 pub(crate) fn bytes(n: u64) -> String {

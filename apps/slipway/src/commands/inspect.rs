@@ -11,7 +11,7 @@ use machine::switch::{DEFAULT_SWITCH, SwitchKind, SwitchRecord};
 use serde_json::{Value as Json, json};
 
 use crate::failure::{Code, Failure, Result};
-use crate::printer::{Printer, bytes, shell_word};
+use crate::printer::{Printer, bytes, json_path, shell_word};
 
 /// `inspect PATH`.
 pub(crate) fn inspect(printer: Printer, path: &Path) -> Result {
@@ -117,7 +117,7 @@ impl Row {
             "generation": self.generation,
             "disks": self.disks,
             "data_bytes": self.data,
-            "path": self.path,
+            "path": json_path(&self.path),
             "findings": self.findings,
         })
     }
@@ -156,8 +156,8 @@ fn disk_json(d: &PlannedDisk) -> Json {
         "id": d.id,
         "name": d.name,
         "source_path": d.source_path,
-        "file": d.file,
-        "chain": d.chain,
+        "file": d.file.as_ref().map(json_path),
+        "chain": d.chain.iter().map(json_path).collect::<Vec<_>>(),
         "format": d.format,
         "virtual_size": d.virtual_size,
         "data_bytes": d.data_bytes,
@@ -169,16 +169,16 @@ fn disk_json(d: &PlannedDisk) -> Json {
 
 fn plan_json(path: &Path, p: &Plan) -> Json {
     json!({
-        "path": path,
-        "package": p.package.root,
-        "configuration": p.package.configuration.path,
+        "path": json_path(path),
+        "package": json_path(&p.package.root),
+        "configuration": json_path(&p.package.configuration.path),
         "id": p.id,
         "name": p.settings.name,
         "generation": p.settings.generation.number(),
         "verdict": p.verdict().as_str(),
         "settings": p.settings,
         "disks": p.disks.iter().map(disk_json).collect::<Vec<_>>(),
-        "snapshots": p.package.snapshots.iter().map(|s| &s.path).collect::<Vec<_>>(),
+        "snapshots": p.package.snapshots.iter().map(|s| json_path(&s.path)).collect::<Vec<_>>(),
         "findings": p.findings.iter().map(finding_json).collect::<Vec<_>>(),
     })
 }

@@ -7,7 +7,7 @@ use transfer::copy::CopyOptions;
 use transfer::verify::{Proof, Severity, VerifyOptions, verify as prove};
 
 use crate::failure::{Code, Failure, Result};
-use crate::printer::{Printer, bytes};
+use crate::printer::{Printer, bytes, json_path};
 use crate::progress::Bar;
 
 /// `verify DIR`.
@@ -22,7 +22,7 @@ pub(crate) fn verify(printer: Printer, dir: &Path, disk_dirs: &[PathBuf]) -> Res
         };
         match e.hint() {
             Some(hint) => failure.hint(hint),
-            None => failure,
+            None => failure.or_hint(|| "copy the package again from where it came".to_owned()),
         }
     })?;
     bar.finish();
@@ -41,13 +41,13 @@ pub(crate) fn verify(printer: Printer, dir: &Path, disk_dirs: &[PathBuf]) -> Res
             .iter()
             .map(|f| {
                 json!({
-                    "id": f.id, "severity": name(f.severity), "path": f.path, "offset": f.offset,
+                    "id": f.id, "severity": name(f.severity), "path": json_path(&f.path), "offset": f.offset,
                     "message": f.message, "hint": f.hint,
                 })
             })
             .collect();
         printer.json(&json!({
-            "package": report.root,
+            "package": json_path(&report.root),
             "good": report.is_good(),
             "proof": proof,
             "files": report.files,
@@ -64,7 +64,7 @@ pub(crate) fn verify(printer: Printer, dir: &Path, disk_dirs: &[PathBuf]) -> Res
             }
         }
         let what = match report.proof {
-            Proof::Content => "every byte was compared with the manifest",
+            Proof::Content => "every byte of content was compared with the manifest",
             Proof::Structure => "there is no manifest: formats and completeness were checked, not content",
         };
         let verdict = if report.is_good() { "good" } else { "NOT good" };

@@ -156,7 +156,7 @@ fn copy(
         let failure = Failure::new("copy", format!("cannot convert: {}", machine::chain(&e)));
         match e.hint() {
             Some(hint) => failure.hint(hint),
-            None => failure,
+            None => failure.hint(super::look_closer(source.path())),
         }
     })?;
     sink.finish().map_err(|e| at(&e))?;

@@ -7,7 +7,7 @@ use vhdx::{CheckOptions, DiskKind, ExtentKind, Image, Severity};
 
 use super::{ChainOptions, open};
 use crate::failure::{Code, Failure, Result};
-use crate::printer::{Printer, bytes, shell_word};
+use crate::printer::{Printer, bytes, json_path, shell_word};
 
 /// `disk info FILE`.
 pub(crate) fn info(printer: Printer, path: &Path, chain: &ChainOptions) -> Result {
@@ -23,7 +23,7 @@ pub(crate) fn info(printer: Printer, path: &Path, chain: &ChainOptions) -> Resul
             "physical_sector_size": disk.source.physical_sector_size(),
         })
     };
-    value["path"] = json!(path);
+    value["path"] = json_path(path);
     if printer.json {
         return printer.json(&value);
     }
@@ -86,7 +86,7 @@ fn image_info(path: &Path, chain: &ChainOptions) -> Result<Json> {
         .map(|l| {
             let i = &l.info;
             json!({
-                "path": l.path,
+                "path": l.path.as_ref().map(json_path),
                 "format": i.format.name().to_ascii_lowercase(),
                 "kind": kind_name(i.kind),
                 "virtual_size": i.virtual_size,
@@ -199,7 +199,7 @@ pub(crate) fn check(printer: Printer, path: &Path) -> Result {
             .collect();
         let b = report.blocks;
         printer.json(&json!({
-            "path": path,
+            "path": json_path(path),
             "errors": errors,
             "warnings": count(Severity::Warning),
             "suppressed": report.suppressed,
