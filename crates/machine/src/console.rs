@@ -20,7 +20,7 @@ pub struct Picture {
     pub media_type: &'static str,
 }
 
-/// Where a running guest's console is.
+/// Where a guest's console is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsolePlaces {
     /// Unix socket of the first serial port; one client at a time.
@@ -37,12 +37,19 @@ impl Host {
         self.engine.probe()
     }
 
-    /// Where the console of machine `id` is.
+    /// Where the console of machine `id` is. Of a machine that is off, what its last guest said while this daemon ran.
     ///
     /// # Errors
-    /// No guest runs.
+    /// No guest runs, and none left a log.
     pub fn console(&self, id: Uuid) -> Result<ConsolePlaces> {
-        let guest = self.guest(id)?;
+        let last = self.cell(id).lock().last_log.clone().filter(|log| log.exists());
+        let guest = match (self.guest(id), last) {
+            (Ok(guest), _) => guest,
+            (Err(_), Some(log)) => {
+                return Ok(ConsolePlaces { serial_socket: None, serial_log: Some(log), vnc_socket: None });
+            }
+            (Err(e), None) => return Err(e),
+        };
         Ok(ConsolePlaces {
             serial_socket: guest.serial_socket(0),
             serial_log: guest.serial_log(0),

@@ -20,12 +20,12 @@ use transfer::writer::{self, Beginning, DiskPlan, PackagePlan, PackageWriter, Ta
 use uuid::Uuid;
 
 use crate::config::{self, Identity};
-use crate::define::safe_file_name;
 use crate::disk::{DiskFormat, DiskRecord, with_extension};
 use crate::error::{Error, Reason, Result, chain};
 use crate::host::Host;
 use crate::jobs::{World, failure, fault_reason};
 use crate::lifecycle::admit;
+use crate::names::safe_file_name;
 use crate::power::Request;
 use crate::record::MachineRecord;
 

@@ -20,7 +20,7 @@ use crate::error::{Error, Reason, Result};
 use crate::hardware::Places;
 use crate::lifecycle::Cell;
 use crate::power::PowerState;
-use crate::record::{self, DISKS, MACHINES, MachineRecord, PLANNED, PlannedRecord, SWITCHES};
+use crate::record::{self, DISKS, MACHINES, MachineRecord, PLANNED, PlannedRecord, SWITCHES, machine_key};
 use crate::report::HostFacts;
 use crate::switch::{DEFAULT_SWITCH, SwitchKind, SwitchRecord};
 
@@ -272,11 +272,6 @@ impl Host {
             ))),
         }
     }
-}
-
-/// The key of a machine's record.
-pub(crate) fn machine_key(id: Uuid) -> String {
-    format!("{MACHINES}{id}")
 }
 
 /// Most candidates that an ambiguous name lists.

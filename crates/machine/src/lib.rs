@@ -30,6 +30,7 @@ pub mod import;
 mod inuse;
 mod jobs;
 pub mod lifecycle;
+pub mod names;
 pub mod network;
 pub mod planned;
 pub mod power;

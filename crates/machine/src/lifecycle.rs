@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use crate::error::{Error, Reason, Result};
 use crate::hardware;
-use crate::host::{Host, machine_key};
+use crate::host::Host;
 use crate::power::{self, PowerState, Request};
-use crate::record::{self, MACHINES, MachineRecord, Resolved, SWITCHES};
+use crate::record::{self, MACHINES, MachineRecord, Resolved, SWITCHES, machine_key};
 
 /// How long an ended guest may take to be gone.
 const GONE_LIMIT: Duration = Duration::from_secs(30);
@@ -35,13 +35,22 @@ pub(crate) struct Running {
     pub(crate) guest: Option<Arc<dyn Guest>>,
     pub(crate) note: Option<String>,
     pub(crate) accelerator: Option<String>,
+    /// What the first serial port of the last guest said.
+    pub(crate) last_log: Option<std::path::PathBuf>,
     /// Grows with every guest: an event of an earlier guest must not end a later one.
     incarnation: u64,
 }
 
 impl Default for Running {
     fn default() -> Self {
-        Self { power: PowerState::Off, guest: None, note: None, accelerator: None, incarnation: 0 }
+        Self {
+            power: PowerState::Off,
+            guest: None,
+            note: None,
+            accelerator: None,
+            last_log: None,
+            incarnation: 0,
+        }
     }
 }
 
@@ -209,6 +218,7 @@ impl Host {
         running.power = PowerState::Off;
         running.accelerator = None;
         let guest = running.guest.take();
+        running.last_log = guest.as_ref().and_then(|g| g.serial_log(0));
         drop(running);
         cell.changed.notify_all();
         self.tell(id);

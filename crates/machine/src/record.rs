@@ -29,6 +29,11 @@ pub const DISKS: &str = "disk/";
 /// Prefix of switch records.
 pub const SWITCHES: &str = "switch/";
 
+/// The key of a machine's record.
+pub(crate) fn machine_key(id: Uuid) -> String {
+    format!("{MACHINES}{id}")
+}
+
 /// A machine. Stored under `machine/<id>`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MachineRecord {

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::plan::{Plan, Surroundings, plan};
 use crate::error::{Error, Reason, Result};
 use crate::finding::{Severity, Verdict};
-use crate::host::{Host, machine_key};
+use crate::host::Host;
 use crate::planned::{ImportRequest, PlannedEdit};
-use crate::record::{self, MachineRecord, Origin, PLANNED, PlannedRecord};
+use crate::record::{self, MachineRecord, Origin, PLANNED, PlannedRecord, machine_key};
 
 /// A planned machine as seen from outside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -31,10 +31,10 @@ use super::hosted::planned_key;
 use crate::blob::sync_directory;
 use crate::disk::{DiskFormat, DiskRecord, Layer, with_extension};
 use crate::error::{Error, Reason, chain};
-use crate::host::{Host, machine_key};
+use crate::host::Host;
 use crate::jobs::{World, copy_failure, failure, io};
 use crate::planned::{ImportMode, PlannedDisk};
-use crate::record::{self, DISKS, MACHINES, MachineRecord, PlannedRecord, REALIZED, SWITCHES};
+use crate::record::{self, DISKS, MACHINES, MachineRecord, PlannedRecord, REALIZED, SWITCHES, machine_key};
 use crate::settings::Generation;
 use crate::switch::SwitchRecord;
 
