@@ -172,5 +172,23 @@ pub fn commit(store: &dyn Store, conditions: Vec<Condition>, operations: Vec<Ope
 
 /// The domain's error for a failure of the store.
 pub fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(Reason::Store, "the store failed").caused_by(e)
+    if is_full(&e) {
+        return Error::new(Reason::NoSpace, "the store cannot grow")
+            .hint("free some space in the file system of the data directory, and try again")
+            .caused_by(e);
+    }
+    Error::new(Reason::Store, "the store failed")
+        .hint("the daemon's log says more; restarting it opens the store anew")
+        .caused_by(e)
+}
+
+fn is_full(e: &(dyn std::error::Error + 'static)) -> bool {
+    let mut at = Some(e);
+    while let Some(e) = at {
+        if e.downcast_ref::<store::Error>().is_some_and(|e| e.kind() == store::ErrorKind::Full) {
+            return true;
+        }
+        at = e.source();
+    }
+    false
 }

@@ -44,9 +44,13 @@ pub fn default_socket(uid: u32, xdg_runtime_dir: Option<PathBuf>) -> PathBuf {
 }
 
 fn failed(doing: &str, path: &Path, e: io::Error) -> ServeError {
-    let denied = e.kind() == io::ErrorKind::PermissionDenied;
-    let error = ServeError::new(Kind::Places, format!("cannot {doing} `{}`", path.display())).caused_by(e);
-    if denied { error.hint("name directories of your own with --data and --socket") } else { error }
+    let hint = match e.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space, or name another directory with --data"
+        }
+        _ => "name directories of your own, where files can be made, with --data and --socket",
+    };
+    ServeError::new(Kind::Places, format!("cannot {doing} `{}`", path.display())).caused_by(e).hint(hint)
 }
 
 /// Makes `dir` for its owner only, unless it is there; then it must be ours.

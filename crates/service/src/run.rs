@@ -183,7 +183,7 @@ fn open_store(data: &Path) -> Result<SqliteStore, ServeError> {
             OpenErrorKind::Newer => {
                 Some("run the newer program, or restore the backup made before the upgrade")
             }
-            _ => None,
+            _ => Some("restore the data directory from a backup, or name other data with --data"),
         };
         let kind = if e.kind() == OpenErrorKind::InUse { Kind::Running } else { Kind::Store };
         let error =

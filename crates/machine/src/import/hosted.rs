@@ -182,11 +182,17 @@ impl Host {
         if let Some(first) = errors.first() {
             let more =
                 if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
-            let error = Error::new(Reason::NotCompatible, format!("{}: {}{more}", first.id, first.message));
-            return Err(match &first.fix {
-                Some(fix) => error.hint(format!("import again with {fix}")),
-                None => error,
-            });
+            let name = &view.record.settings.name;
+            let message = format!("`{name}` cannot become a machine: {}{more}", first.message);
+            let id = view.record.id;
+            let hint = match first.fix.as_deref().map(|fix| fix.split(" or ").next().unwrap_or(fix)) {
+                // What was chosen when the package was read is chosen anew only by reading it again.
+                Some(fix @ ("--copy" | "--lenient")) => format!("import again with {fix}"),
+                Some(fix) if fix.starts_with("--") => format!("slipway planned set {id} {fix}"),
+                Some(fix) => fix.to_owned(),
+                None => format!("slipway explain {}", first.id),
+            };
+            return Err(Error::new(Reason::NotCompatible, message).hint(hint));
         }
         crate::jobs::submit(
             self,

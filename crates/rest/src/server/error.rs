@@ -45,6 +45,11 @@ impl Refusal {
         Self { status, body: ProblemBody { id: id.to_owned(), message: message.into(), hint: None } }
     }
 
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.body.hint = Some(hint.into());
+        self
+    }
+
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(Reason::InvalidArgument, message)
     }

@@ -25,6 +25,9 @@ pub const MAX_HEAD: usize = 32 << 10;
 /// Most header lines of a request.
 pub const MAX_HEADERS: usize = 64;
 
+/// What somebody who is not admitted can do.
+const OWN_DAEMON: &str = "run a daemon of your own with `slipway serve`, or ask root to add you to the group `slipway`, which may use root's";
+
 /// How much a client may take of the server's patience.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -88,7 +91,7 @@ pub async fn serve(
                 tracing::warn!("{why}");
                 Router::new().fallback(move || {
                     let why = why.clone();
-                    async move { Refusal::new(machine::Reason::AccessDenied, why) }
+                    async move { Refusal::new(machine::Reason::AccessDenied, why).hint(OWN_DAEMON) }
                 })
             }
         };
@@ -127,6 +130,10 @@ async fn connection(stream: UnixStream, router: Router, head: Duration, mut stop
 /// Reads the whole body within its limits before a handler sees the request.
 async fn whole_body(limit: Duration, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
+    // What is too large by its own word is not waited for.
+    if hyper::body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
+        return Refusal::body(format!("the request's body is larger than {MAX_BODY} bytes")).into_response();
+    }
     match tokio::time::timeout(limit, axum::body::to_bytes(body, MAX_BODY)).await {
         Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
         Ok(Err(e)) => {
