@@ -31,6 +31,10 @@ const ALIVE: Duration = Duration::from_secs(1);
 const PIECE: usize = 16 << 10;
 /// Lines of the log that a failed wait quotes.
 const QUOTED: usize = 5;
+/// How long the rest of a line may take to follow the text that was waited for: a prompt has none.
+const REST_OF_LINE: Duration = Duration::from_secs(1);
+/// Most of one line that is printed.
+const MAX_LINE: usize = 4 << 10;
 /// Longest that the guest may take to accept a line.
 const SEND_LIMIT: Duration = Duration::from_secs(30);
 
@@ -45,7 +49,7 @@ pub(crate) struct ConsoleArgs {
     /// Send a line
     #[arg(long, value_name = "LINE")]
     send: Option<String>,
-    /// End when this text appears: after the line that is sent, else since the machine started
+    /// Print the first line with this text and end: after the line that is sent, else since the machine started
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     wait_for: Option<String>,
     /// Seconds after which to give up
@@ -133,9 +137,10 @@ impl Log {
     }
 }
 
-/// Finds a text in a stream that comes in pieces.
+/// Finds the first line with a text in a stream that comes in pieces.
 struct Search<'a> {
     text: &'a [u8],
+    /// From the beginning of a line; what is too long for one loses its front.
     tail: Vec<u8>,
 }
 
@@ -144,17 +149,50 @@ impl<'a> Search<'a> {
         Self { text: text.as_bytes(), tail: Vec::new() }
     }
 
-    /// Whether the text has appeared, counting `piece`.
-    fn feed(&mut self, piece: &[u8]) -> bool {
+    /// Whether the text has appeared, counting `piece`, and whether its line has ended.
+    fn feed(&mut self, piece: &[u8]) -> Found {
         self.tail.extend_from_slice(piece);
-        if self.tail.windows(self.text.len()).any(|w| w == self.text) {
-            return true;
-        }
-        let keep = self.text.len() - 1;
-        let drop = self.tail.len().saturating_sub(keep);
-        self.tail.drain(..drop);
-        false
+        let Some(at) = self.tail.windows(self.text.len()).position(|w| w == self.text) else {
+            let line = self.tail.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
+            // A text over several lines must be found too.
+            let keep = (self.tail.len() - line).clamp(self.text.len() - 1, MAX_LINE.max(self.text.len()));
+            self.tail.drain(..self.tail.len().saturating_sub(keep));
+            return Found::Nothing;
+        };
+        let begin = self.tail[..at].iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
+        let behind = at + self.text.len();
+        let end = self.tail[behind..].iter().position(|b| *b == b'\n');
+        let line = &self.tail[begin..end.map_or(self.tail.len(), |n| behind + n)];
+        let line = plain(&String::from_utf8_lossy(line));
+        if end.is_some() || line.len() > MAX_LINE { Found::Line(line) } else { Found::Begun(line) }
     }
+}
+
+/// What a [`Search`] has found.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// The text, in a line that may go on.
+    Begun(String),
+    /// The whole line.
+    Line(String),
+}
+
+/// A terminal's text without its control sequences.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\x1b' {
+            if chars.next_if_eq(&'[').is_some() {
+                while chars.next_if(|c| !('@'..='~').contains(c)).is_some() {}
+            }
+            chars.next();
+        } else if c == '\n' || c == '\t' || !c.is_control() {
+            out.push(c);
+        }
+    }
+    out
 }
 
 async fn wait_for(s: &Session, word: &str, mut log: Log, text: &str, deadline: Option<Instant>) -> Result {
@@ -162,13 +200,21 @@ async fn wait_for(s: &Session, word: &str, mut log: Log, text: &str, deadline: O
     let mut buffer = vec![0; PIECE];
     let mut asked = Instant::now();
     let mut ended = false;
+    let mut begun: Option<Instant> = None;
     loop {
         let n = log.read(&mut buffer)?;
-        if search.feed(&buffer[..n]) {
-            return Ok(());
-        }
-        if n > 0 {
-            continue;
+        match search.feed(&buffer[..n]) {
+            Found::Line(line) => return print_line(s, &line),
+            Found::Begun(line) if n == 0 => {
+                let over = begun.get_or_insert_with(Instant::now).elapsed() >= REST_OF_LINE;
+                if over || ended || deadline.is_some_and(|d| Instant::now() >= d) {
+                    return print_line(s, &line);
+                }
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            _ if n > 0 => continue,
+            _ => {}
         }
         // Everything it ever said was read after it had ended.
         if ended {
@@ -188,6 +234,10 @@ async fn wait_for(s: &Session, word: &str, mut log: Log, text: &str, deadline: O
     }
 }
 
+fn print_line(s: &Session, line: &str) -> Result {
+    if s.printer.json { s.printer.json(&serde_json::json!({ "line": line })) } else { s.printer.line(line) }
+}
+
 /// The end of the log, for a message.
 fn last_lines(path: &Path) -> String {
     let tail = || -> io::Result<String> {
@@ -199,7 +249,7 @@ fn last_lines(path: &Path) -> String {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     let text = tail().unwrap_or_default();
-    let plain: String = text.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+    let plain = plain(&text);
     let lines: Vec<&str> = plain.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(QUOTED)..];
     if last.is_empty() {
@@ -352,18 +402,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_found_across_pieces() {
+    fn a_text_is_found_across_pieces_with_its_line() {
+        let line = |text: &str| Found::Line(text.to_owned());
         let mut search = Search::new("GUEST-READY");
-        assert!(!search.feed(b"boot GUEST"));
-        assert!(!search.feed(b"-"));
-        assert!(!search.feed(b""));
-        assert!(search.feed(b"READY ok"));
+        assert_eq!(search.feed(b"boot\r\n\x1b[0m\x1b[37mnow GUEST"), Found::Nothing);
+        assert_eq!(search.feed(b"-"), Found::Nothing);
+        assert_eq!(search.feed(b""), Found::Nothing);
+        assert_eq!(search.feed(b"READY o"), Found::Begun("now GUEST-READY o".to_owned()));
+        assert_eq!(search.feed(b"k\r\nmore"), line("now GUEST-READY ok"));
         let mut search = Search::new("aab");
-        assert!(!search.feed(b"aa"));
-        assert!(search.feed(b"ab"), "a false start overlaps the real one");
+        assert_eq!(search.feed(b"aa"), Found::Nothing);
+        assert_eq!(search.feed(b"ab\n"), line("aaab"), "a false start overlaps the real one");
         let mut one = Search::new("x");
-        assert!(!one.feed(b"yyy"));
-        assert!(one.feed(b"x"));
+        assert_eq!(one.feed(b"yyy\n"), Found::Nothing);
+        assert_eq!(one.feed(b"x\n"), line("x"));
+        let mut two = Search::new("a\nb");
+        assert_eq!(two.feed(b"..a\n"), Found::Nothing);
+        assert_eq!(two.feed(b"b\n"), line("a\nb"), "what the text begins with is all that is kept");
+    }
+
+    #[test]
+    fn a_line_without_end_is_held_in_bounded_memory() {
+        let mut search = Search::new("end");
+        for _ in 0..64 {
+            assert_eq!(search.feed(&[b'x'; PIECE]), Found::Nothing);
+            assert!(search.tail.len() <= MAX_LINE);
+        }
+        assert!(matches!(search.feed(b"end"), Found::Line(line) if line.len() <= MAX_LINE + 3));
+    }
+
+    #[test]
+    fn control_sequences_are_left_out() {
+        assert_eq!(plain("\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe\r\n\x1b7a\tb\x1b["), "BdsDxe\na\tb");
     }
 
     #[test]

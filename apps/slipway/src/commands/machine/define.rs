@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use rest::wire::{Define, NewDisk};
 use uuid::Uuid;
 
@@ -35,7 +36,7 @@ pub(crate) struct DefineArgs {
     #[arg(long = "new-disk", value_name = "SIZE[,sector=4096]", value_parser = fresh)]
     new_disks: Vec<NewDisk>,
     /// A DVD drive with this image; an empty one with ''
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = image_or_none())]
     dvd: Option<PathBuf>,
     /// An adapter plugged into this switch; '' is not plugged in (may be repeated)
     #[arg(long = "switch", value_name = "SWITCH")]
@@ -89,6 +90,11 @@ pub(super) fn absolute_disks(disks: Vec<NewDisk>) -> Result<Vec<NewDisk>> {
             Ok(d)
         })
         .collect()
+}
+
+/// A path, or '' for none, which clap's own parser of paths refuses.
+pub(super) fn image_or_none() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// An image's path for the daemon; empty stays empty.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use rest::wire::{AdapterEdit, Automatic, Edit, NewDisk};
 
-use super::define::{absolute_disks, existing, fresh, image};
+use super::define::{absolute_disks, existing, fresh, image, image_or_none};
 use crate::commands::export::disk;
 use crate::failure::{Failure, Result};
 use crate::session::Session;
@@ -80,7 +80,7 @@ pub(crate) struct SetArgs {
     #[arg(long = "remove-disk", group = "change", value_name = "DISK")]
     remove_disks: Vec<String>,
     /// Image for the DVD drive, which is added when there is none; '' ejects
-    #[arg(long, group = "change", value_name = "FILE")]
+    #[arg(long, group = "change", value_name = "FILE", value_parser = image_or_none())]
     dvd: Option<PathBuf>,
 }
 
