@@ -134,7 +134,10 @@ impl Host {
             .ok_or_else(|| Error::new(Reason::Store, format!("disk `{}` has no file", disk.name)))?;
         if disk.layers.len() == 1 && leaf.format == engine::ImageFormat::Raw {
             let source = transfer::source::open_as(&leaf.path, transfer::source::DiskFormat::Raw, &options)
-                .map_err(|e| unreadable(&e, fault_reason(e.kind())))?;
+                .map_err(|e| {
+                let error = unreadable(&e, fault_reason(e.kind()));
+                e.hint().map(str::to_owned).into_iter().fold(error, Error::hint)
+            })?;
             return Ok(OpenDisk { source, _served: None });
         }
         let layers: Vec<_> = disk
@@ -178,7 +181,10 @@ fn refuse_existing(target: &Path) -> Result<()> {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
-            return Err(Error::new(Reason::AlreadyExists, format!("`{}` is a file", target.display())));
+            let message = format!("`{}` is a file, or lies below one", target.display());
+            return Err(
+                Error::new(Reason::AlreadyExists, message).hint("name a directory that does not exist")
+            );
         }
         Err(e) => return Err(Error::io("look at", target, e)),
     };
@@ -363,6 +369,15 @@ fn plan(host: &Host, params: &ExportParams, prepared: &Prepared, run: String) ->
             .find(|d| d.id == part.disk)
             .ok_or_else(|| Error::new(Reason::NotFound, format!("disk {} is gone", part.disk)))?;
         let opened = host.open_disk(disk, &prepared.generation)?;
+        // QEMU rounds a flat file up to whole sectors; anything else is not the disk that this record is about.
+        let size = opened.source.size();
+        if size.next_multiple_of(u64::from(disk.logical_sector_size)) != disk.virtual_size {
+            let path = opened.source.path().display().to_string();
+            let message =
+                format!("`{path}` has {size} bytes and had {}: somebody changed it", disk.virtual_size);
+            return Err(Error::new(Reason::Io, message)
+                .hint("put the disk back as it was, or leave it out with --exclude"));
+        }
         let identity = opened.source.identity().map_err(|e| {
             Error::new(fault_reason(e.kind()), format!("cannot read disk `{}`", disk.name)).caused_by(e)
         })?;
