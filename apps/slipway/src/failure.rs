@@ -98,10 +98,21 @@ impl Failure {
 fn io_kind(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
     let mut at = Some(error);
     while let Some(error) = at {
-        match error.downcast_ref::<std::io::Error>() {
-            Some(io) if io.raw_os_error().is_some() => return Some(io.kind()),
-            _ => at = error.source(),
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            let telling = matches!(
+                io.kind(),
+                ErrorKind::NotFound
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::StorageFull
+                    | ErrorKind::QuotaExceeded
+                    | ErrorKind::InvalidFilename
+            );
+            if telling || io.raw_os_error().is_some() {
+                return Some(io.kind());
+            }
         }
+        at = error.source();
     }
     None
 }

@@ -172,7 +172,14 @@ impl Error {
             K::AlreadyExists => Reason::AlreadyExists,
             _ => Reason::Io,
         };
-        Self::new(reason, format!("cannot {doing} `{}`", path.display())).caused_by(source)
+        let error = Self::new(reason, format!("cannot {doing} `{}`", path.display())).caused_by(source);
+        match reason {
+            Reason::NotFound => error.hint("see whether it was moved, and whether its file system is there"),
+            Reason::AccessDenied => error.hint("the user that runs the daemon must be allowed to"),
+            Reason::NoSpace => error.hint("free some space, or name another directory"),
+            Reason::AlreadyExists => error.hint("name another directory"),
+            _ => error.hint("look at it: ls -l; what the kernel says: journalctl -k"),
+        }
     }
 
     /// Which refusal it is.

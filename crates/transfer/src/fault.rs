@@ -112,8 +112,19 @@ impl Fault {
         fault.hint = match fault.kind {
             FaultKind::ReadOnly => Some("choose a target that can be written".into()),
             FaultKind::NoSpace => Some("free some space, or choose another target".into()),
+            FaultKind::Vanished => {
+                Some("see whether its file system is still there, and who changed it".into())
+            }
+            FaultKind::NotFound => {
+                Some("see whether it was moved, and whether its file system is there".into())
+            }
+            FaultKind::Denied => Some("change who may (`ls -l` says who)".into()),
             _ => None,
         };
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            fault.detail = Some("it is shorter than it was".into());
+            return fault;
+        }
         fault.cause = Some(error.into());
         fault
     }

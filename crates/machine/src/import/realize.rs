@@ -175,7 +175,9 @@ fn copy(
     };
     let doing = format!("cannot copy disk `{}`", disk.name);
     let source = transfer::source::open(path, &options).map_err(|e| {
-        Failure::new(crate::jobs::fault_reason(e.kind()).id(), format!("{doing}: {}", chain(&e))).path(path)
+        let reason = crate::jobs::fault_reason(e.kind()).id();
+        let failure = Failure::new(reason, format!("{doing}: {}", chain(&e))).path(path);
+        e.hint().map(str::to_owned).into_iter().fold(failure, Failure::hint)
     })?;
     if source.size() != disk.virtual_size {
         return Err(
