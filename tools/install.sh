@@ -24,7 +24,7 @@ command -v cargo >/dev/null || die "cargo is missing: install Rust (https://rust
 
 codename=$(. /etc/os-release 2>/dev/null && echo "${VERSION_CODENAME:-}") || codename=
 # Empty when the package is not installed.
-version_of() { dpkg-query -W -f='${db:Status-Status} ${Version}\n' "$1" 2>/dev/null | awk '$1 == "installed" {print $2}'; }
+version_of() { dpkg-query -W -f='${db:Status-Status} ${Version}\n' "$1" 2>/dev/null | awk '$1 == "installed" {print $2}' || true; }
 major_of() { echo "$1" | sed -E 's/^[0-9]+://; s/^([0-9]+).*/\1/'; }
 
 # QEMU, its firmware and its TPM; the same suite for all that this list pulls in.
@@ -33,7 +33,7 @@ qemu_packages="qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools seabios"
 guest_packages="mtools dosfstools fdisk e2fsprogs cpio kmod gzip xz-utils bzip2 busybox-static"
 packages="$guest_packages gcc libc6-dev ca-certificates"
 case "$FOR" in
-  test)  packages="$packages xfsprogs" ;;
+  test)  packages="$packages xfsprogs btrfs-progs" ;;
   fuzz)  packages="$packages g++" ;;
   bench) packages="$packages fio time" ;;
 esac
@@ -77,18 +77,23 @@ as_root() {
     if [ -t 0 ]; then sudo "$@"; else sudo -n "$@"; fi
   else die "must be root (or have sudo) to install:$missing$qemu_missing"; fi
 }
-apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" </dev/null; }
+# What apt says is long and nobody's story: it goes to a file, and to the screen only when apt fails.
+apt() {
+  mkdir -p "$SLIPWAY_STATE"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" \
+    </dev/null >"$SLIPWAY_STATE/apt.log" 2>&1
+}
 # A source of somebody else's that does not answer must not stop us: only ours have to be readable, and if they are
 # not, the install that follows says which package could not be found.
 refreshed=
-refresh() { [ -n "$refreshed" ] || { say "reading package lists"; apt update >/dev/null || say "some package sources did not answer; going on"; refreshed=1; }; }
+refresh() { [ -n "$refreshed" ] || { say "reading package lists"; apt update || say "some package sources did not answer; going on"; refreshed=1; }; }
 
 # The mirror that this machine already uses for its own release.
-mirror() { apt-get indextargets --format '$(SITE) $(RELEASE) $(CODENAME)' | awk -v c="$codename" '$2 == c || $3 == c {print $1; exit}'; }
+mirror() { apt-get indextargets --format '$(SITE) $(RELEASE) $(CODENAME)' | awk -v c="$codename" '!n && ($2 == c || $3 == c) {print $1; n = 1}'; }
 
 enable_backports() {
   local suite=$codename-backports site
-  apt-get indextargets --format '$(RELEASE) $(CODENAME)' | grep -q -- "$suite" && return
+  apt-get indextargets --format '$(RELEASE) $(CODENAME)' | grep -- "$suite" >/dev/null && return
   site=$(mirror)
   [ -n "$site" ] || die "no package source for Debian $codename found in /etc/apt"
   say "enabling $suite in /etc/apt/sources.list.d/slipway-backports.list"
@@ -107,7 +112,7 @@ if [ -n "$qemu_missing" ]; then
   # A newer qemu-utils alone means that its suite was enabled once: take the emulator from where that one came.
   say "installing$qemu_missing"
   # shellcheck disable=SC2086
-  apt install --no-install-recommends $from $qemu_missing || die "could not install QEMU; the lines above say why"
+  apt install --no-install-recommends $from $qemu_missing || { cat "$SLIPWAY_STATE/apt.log" >&2; die "could not install QEMU"; }
   system=$(version_of qemu-system-x86) utils=$(version_of qemu-utils)
   [ "$(major_of "$system")" -ge "$QEMU_MAJOR" ] || die "QEMU $QEMU_MAJOR or newer is needed, got $system"
   [ "$system" = "$utils" ] || die "qemu-system-x86 is $system but qemu-utils is $utils: remove one and run this again"
@@ -116,7 +121,7 @@ if [ -n "$missing" ]; then
   refresh
   say "installing$missing"
   # shellcheck disable=SC2086
-  apt install --no-install-recommends $missing || die "could not install:$missing"
+  apt install --no-install-recommends $missing || { cat "$SLIPWAY_STATE/apt.log" >&2; die "could not install:$missing"; }
 fi
 
 [ "$FOR" = lint ] || command -v qemu-system-x86_64 >/dev/null || die "qemu-system-x86_64 is not in PATH"
