@@ -57,7 +57,10 @@ impl Failure {
     pub(crate) fn at(doing: &str, path: &Path, error: &(dyn StdError + 'static)) -> Self {
         let cause = machine::chain(error);
         let shown = path.display().to_string();
-        let message = if cause.contains(&shown) {
+        let message = if cause.contains(&shown) && cause.starts_with("cannot ") {
+            // The cause tells the whole of it already.
+            cause
+        } else if cause.contains(&shown) {
             format!("cannot {doing}: {cause}")
         } else {
             format!("cannot {doing} `{shown}`: {cause}")

@@ -18,7 +18,7 @@ pub(crate) fn verify(printer: Printer, dir: &Path, disk_dirs: &[PathBuf]) -> Res
         let failure = Failure::at("verify", dir, &e);
         let failure = match e.kind() {
             transfer::FaultKind::NotFound => failure.code(Code::NotFound),
-            _ => failure.code(Code::Findings),
+            _ => Failure { id: "bad-package".to_owned(), ..failure.code(Code::Findings) },
         };
         match e.hint() {
             Some(hint) => failure.hint(hint),
