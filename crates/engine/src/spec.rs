@@ -411,6 +411,11 @@ fn bad<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, Spe
 }
 
 impl GuestSpec {
+    /// The UUID that the guest sees as its machine's, and QEMU as its own.
+    pub fn system_uuid(&self) -> Uuid {
+        self.identity.uuid.unwrap_or(self.id)
+    }
+
     /// A guest with nothing but a board, a serial port and an agent channel.
     pub fn new(id: Uuid, name: impl Into<String>, runtime_dir: impl Into<PathBuf>, chipset: Chipset) -> Self {
         GuestSpec {

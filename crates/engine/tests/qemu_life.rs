@@ -72,7 +72,8 @@ fn sockets_of_a_deep_directory_work_and_a_foreign_record_is_refused() {
     // Another guest's record over the same process.
     let record = spec.runtime_dir.join("guest.json");
     let text = fs::read_to_string(&record).unwrap();
-    fs::write(&record, text.replace(&spec.id.to_string(), "00000000-0000-4000-8000-000000000001")).unwrap();
+    fs::write(&record, text.replace(&spec.system_uuid().to_string(), "00000000-0000-4000-8000-000000000001"))
+        .unwrap();
     let error = bench.engine.attach(&spec.runtime_dir, mpsc::channel().0).err().unwrap();
     assert_eq!(error.kind(), AttachErrorKind::WrongGuest, "{error}");
     fs::write(&record, "{").unwrap();

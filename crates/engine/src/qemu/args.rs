@@ -149,7 +149,7 @@ fn base(args: &mut Args, plan: &Plan<'_>) {
     // One socket: client editions of Windows use no more than two.
     args.pair("-smp", format!("cpus={0},sockets=1,cores={0},threads=1", spec.cpus));
     args.pair("-m", format!("size={}M", spec.memory_mib));
-    args.pair("-uuid", spec.identity.uuid.unwrap_or(spec.id).to_string());
+    args.pair("-uuid", spec.system_uuid().to_string());
     if let Some(serial) = &spec.identity.serial {
         args.pair("-smbios", format!("type=1,serial={}", comma(serial)));
     }

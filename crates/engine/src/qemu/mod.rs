@@ -176,7 +176,9 @@ impl Engine for QemuEngine {
         let failed =
             |e| fail(AttachErrorKind::NotAnswering, format!("{at}: process {pid} failed")).with_source(e);
         let uuid = client.execute("query-uuid", serde_json::Value::Null, ATTACH_LIMIT).map_err(failed)?;
-        if uuid.get("UUID").and_then(serde_json::Value::as_str) != Some(&record.spec.id.to_string()) {
+        if uuid.get("UUID").and_then(serde_json::Value::as_str)
+            != Some(&record.spec.system_uuid().to_string())
+        {
             return Err(fail(AttachErrorKind::WrongGuest, format!("{at}: process {pid} runs another guest")));
         }
         // A switch whose hub died lost its ports; a guest is no worse off for it than before.
