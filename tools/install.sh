@@ -31,7 +31,7 @@ major_of() { echo "$1" | sed -E 's/^[0-9]+://; s/^([0-9]+).*/\1/'; }
 qemu_packages="qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools seabios"
 # What tools/make_guest.sh and the tests call.
 guest_packages="mtools dosfstools fdisk e2fsprogs cpio kmod gzip xz-utils bzip2 busybox-static"
-packages="$guest_packages gcc libc6-dev ca-certificates"
+packages="$guest_packages gcc libc6-dev ca-certificates git"
 case "$FOR" in
   test)  packages="$packages xfsprogs btrfs-progs" ;;
   fuzz)  packages="$packages g++" ;;
