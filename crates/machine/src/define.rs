@@ -265,10 +265,16 @@ impl Host {
     fn file_disk(&self, machine: Uuid, path: &Path, format: Option<DiskFormat>) -> Result<DiskRecord> {
         let path = fs::canonicalize(path).map_err(|e| Error::io("open disk", path, e))?;
         if let Some(user) = self.disks()?.iter().find(|d| uses(d, &path)) {
+            let name = self.record(user.machine).map(|(r, _)| r.settings.name);
             return Err(Error::new(
                 Reason::InUse,
-                format!("`{}` is a disk of machine {} already", path.display(), user.machine),
-            ));
+                format!(
+                    "`{}` is a disk of machine `{}` already",
+                    path.display(),
+                    name.unwrap_or_else(|_| user.machine.to_string())
+                ),
+            )
+            .hint("a disk can have one user: give the machine a copy"));
         }
         if let Some(pid) = crate::inuse::opened_by(&path) {
             return Err(Error::new(Reason::InUse, format!("`{}` is open in process {pid}", path.display()))
@@ -362,7 +368,7 @@ impl Host {
         self.refuse_busy(id, "change")?;
         let soft = MachineEdit { name: None, notes: None, automatic: None, dvd: None, ..edit.clone() };
         if soft != MachineEdit::default() {
-            admit(running.power, Request::Edit)?;
+            admit(running.power, Request::Edit, &record.settings.name)?;
         }
         let guest = running.guest.clone();
         let settings = &mut record.settings;
@@ -465,7 +471,7 @@ impl Host {
         let cell = self.cell(id);
         let running = cell.lock();
         self.refuse_busy(id, "delete")?;
-        admit(running.power, Request::Delete)?;
+        admit(running.power, Request::Delete, &record.settings.name)?;
         let disks = self.disks_of(&record).unwrap_or_default();
         let mut operations =
             vec![Operation::Delete(machine_key(id)), Operation::Delete(format!("{REALIZED}{id}"))];

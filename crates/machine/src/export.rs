@@ -94,7 +94,7 @@ impl Host {
         let cell = self.cell(id);
         let running = cell.lock();
         self.refuse_busy(id, "export")?;
-        admit(running.power, Request::Export)?;
+        admit(running.power, Request::Export, &record.settings.name)?;
         let target = target(&record, request)?;
         for disk in &request.excluded_disks {
             if !record.settings.disks().any(|(_, _, d)| d == *disk) {

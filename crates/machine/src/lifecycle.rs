@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use engine::{Guest, GuestEvent, RunState};
 use uuid::Uuid;
 
-use crate::error::{Error, Reason, Result};
+use crate::error::{self, Error, Reason, Result};
 use crate::hardware;
 use crate::host::Host;
 use crate::power::{self, PowerState, Request};
@@ -60,9 +60,9 @@ impl Cell {
     }
 
     /// Admits `request` under the lock.
-    fn admit(&self, request: Request) -> Result<MutexGuard<'_, Running>> {
+    fn admit(&self, request: Request, name: &str) -> Result<MutexGuard<'_, Running>> {
         let running = self.lock();
-        admit(running.power, request)?;
+        admit(running.power, request, name)?;
         Ok(running)
     }
 
@@ -78,15 +78,15 @@ impl Cell {
     }
 }
 
-/// Refuses `request` in `state` by the power table.
-pub(crate) fn admit(state: PowerState, request: Request) -> Result<()> {
+/// Refuses `request` to the machine `name` in `state` by the power table.
+pub(crate) fn admit(state: PowerState, request: Request, name: &str) -> Result<()> {
     if power::admits(state, request) {
         return Ok(());
     }
     let mut refusal =
         Error::new(Reason::InvalidState, format!("cannot {} a machine that is {state}", request.verb()));
     if let Some(way) = power::way_to(state, request) {
-        refusal = refusal.hint(format!("`slipway machine {way} MACHINE` first"));
+        refusal = refusal.hint(format!("`slipway machine {way} {}` first", error::word(name)));
     }
     Err(refusal)
 }
@@ -109,7 +109,7 @@ impl Host {
                 }
                 Ok(None) => {}
                 Err(e) => {
-                    let why = crate::error::chain(&e);
+                    let why = error::chain(&e);
                     tracing::warn!(machine = %record.id, "its guest could not be found again: {why}");
                     self.cell(record.id).lock().note =
                         Some(format!("its guest could not be found again: {why}"));
@@ -233,7 +233,7 @@ impl Host {
         let (mut record, revision) = self.record(id)?;
         let cell = self.cell(id);
         {
-            let mut running = cell.admit(Request::Start)?;
+            let mut running = cell.admit(Request::Start, &record.settings.name)?;
             // Under the lock: jobs that need the machine off are submitted under it too.
             self.refuse_busy(id, "start")?;
             running.power = PowerState::Starting;
@@ -317,7 +317,7 @@ impl Host {
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
         let (guest, before, incarnation) = {
-            let mut running = cell.admit(Request::Stop)?;
+            let mut running = cell.admit(Request::Stop, &record.settings.name)?;
             let before = running.power;
             running.power = PowerState::Stopping;
             (running.guest.clone(), before, running.incarnation)
@@ -355,7 +355,7 @@ impl Host {
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
         let (guest, incarnation) = {
-            let mut running = cell.admit(Request::Shutdown)?;
+            let mut running = cell.admit(Request::Shutdown, &record.settings.name)?;
             running.power = PowerState::ShuttingDown;
             (running.guest.clone(), running.incarnation)
         };
@@ -386,7 +386,10 @@ impl Host {
                         limit.as_secs()
                     ),
                 )
-                .hint("`slipway machine stop MACHINE` ends it at once"),
+                .hint(format!(
+                    "`slipway machine stop {}` ends it at once",
+                    error::word(&record.settings.name)
+                )),
             ));
         }
         Ok(())
@@ -428,7 +431,7 @@ impl Host {
     ) -> Result<()> {
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
-        let guest = cell.admit(request)?.guest.clone();
+        let guest = cell.admit(request, &record.settings.name)?.guest.clone();
         let guest = guest.ok_or_else(|| no_guest(&record))?;
         act(&*guest).map_err(|e| failed(&record, request.verb(), e))?;
         let mut running = cell.lock();
@@ -476,7 +479,7 @@ fn accel_name(accel: engine::Accel) -> &'static str {
 
 fn no_guest(record: &MachineRecord) -> Error {
     Error::new(Reason::InvalidState, format!("`{}` is off", record.settings.name))
-        .hint("`slipway machine start MACHINE` first")
+        .hint(format!("`slipway machine start {}` first", error::word(&record.settings.name)))
 }
 
 fn failed(record: &MachineRecord, verb: &str, e: engine::GuestError) -> Error {

@@ -93,7 +93,10 @@ impl Host {
                 Reason::InUse,
                 format!("machine `{}` is plugged into switch `{}`", machine.settings.name, switch.name),
             )
-            .hint("plug it elsewhere with `slipway machine set MACHINE --switch NAME`"));
+            .hint(format!(
+                "plug it elsewhere with `slipway machine set {} --switch NAME`",
+                crate::error::word(&machine.settings.name)
+            )));
         }
         let key = format!("{SWITCHES}{}", switch.id);
         record::commit(&*self.store, vec![], vec![store::Operation::Delete(key)])?;

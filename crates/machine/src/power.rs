@@ -128,7 +128,7 @@ pub fn way_to(state: PowerState, request: Request) -> Option<&'static str> {
     use Request as R;
     match (state, request) {
         (S::Running | S::Paused | S::ShuttingDown, R::Edit | R::Export | R::Delete) => Some("stop"),
-        (S::Paused, R::Start | R::Shutdown | R::Pause) => Some("resume"),
+        (S::Paused, R::Start | R::Shutdown) => Some("resume"),
         (S::Off, R::Shutdown | R::Pause | R::Reset | R::Resume) => Some("start"),
         _ => None,
     }
