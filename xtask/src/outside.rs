@@ -7,10 +7,12 @@ use std::process::{Command, Stdio};
 /// Chores stop at the first thing that is wrong and say it in one sentence; nobody branches on the kind.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
 
-/// The repository's root.
+/// The repository's root: of the checkout that cargo runs this for, which with a shared target folder need not be the
+/// one that it was built in.
 pub(crate) fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_owned()
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    here.parent().map_or_else(|| here.clone(), Path::to_owned)
 }
 
 /// Where fetched and built things are kept: ignored by git, safe to delete.
