@@ -53,6 +53,15 @@ pub fn package(folder: &Path, configuration: &str, guest: &str) -> Result<PathBu
     Ok(folder.to_owned())
 }
 
+/// Where on its disk [`Guest::write`] puts the pattern, in bytes.
+pub const PATTERN_OFFSET: u64 = 128 << 20;
+
+/// What [`Guest::write`] with that seed writes.
+#[must_use]
+pub fn pattern(seed: &str) -> Vec<u8> {
+    format!("seed-{seed}\n").into_bytes().iter().copied().cycle().take(256 * BLOCK).collect()
+}
+
 /// What the configuration in a package calls its disk, without the ending.
 fn disk_name(package: &Path) -> String {
     let plan = offline(["inspect".as_ref(), package.as_os_str(), "--json".as_ref()]).json();
@@ -105,7 +114,7 @@ impl<'a> Guest<'a> {
             "the guest does not come up: {ran}\n--- its console\n{}",
             guest.console()
         );
-        guest.ready = guest.said("GUEST-READY");
+        guest.ready = ran.stdout;
         guest
     }
 
@@ -127,14 +136,6 @@ impl<'a> Guest<'a> {
         text
     }
 
-    /// The last console line with `text`.
-    #[track_caller]
-    fn said(&self, text: &str) -> String {
-        let console = self.console();
-        let line = console.lines().rev().find(|l| l.contains(text));
-        line.unwrap_or_else(|| panic!("the guest never said '{text}':\n{console}")).to_owned()
-    }
-
     /// Sends a line and waits for an answer that holds `text`.
     ///
     /// # Panics
@@ -153,7 +154,7 @@ impl<'a> Guest<'a> {
             ANSWER_SECONDS,
         ]);
         assert!(ran.code == Some(0), "no answer to '{line}': {ran}\n--- its console\n{}", self.console());
-        self.said(text)
+        ran.stdout
     }
 
     /// The guest's first disk, from what it said when it was ready.
@@ -179,10 +180,8 @@ impl<'a> Guest<'a> {
     /// When it reads something else.
     #[track_caller]
     pub fn holds(&self, seed: &str) {
-        let line = format!("seed-{seed}\n").into_bytes();
-        let pattern: Vec<u8> = line.iter().copied().cycle().take(256 * BLOCK).collect();
         let answer = self.ask(&format!("sum {} 2048 256", self.disk()), "SUM ");
-        assert!(answer.contains(&sha256(&pattern)), "not the pattern of '{seed}': {answer}");
+        assert!(answer.contains(&sha256(&pattern(seed))), "not the pattern of '{seed}': {answer}");
     }
 
     /// Pulls the plug.
