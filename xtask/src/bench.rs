@@ -40,7 +40,12 @@ struct Contest {
 
 pub(crate) fn bench(arguments: &[String]) -> Outcome {
     let quick = arguments.iter().any(|a| a == "--quick");
-    let rounds = if quick { 2 } else { 5 };
+    let asked = arguments.iter().position(|a| a == "--rounds").and_then(|n| arguments.get(n + 1));
+    let rounds = match asked {
+        Some(text) => text.parse().ok().filter(|n| (1..=50).contains(n)).ok_or("--rounds takes 1 to 50")?,
+        None if quick => 2,
+        None => 5,
+    };
     run(Command::new("cargo").current_dir(root()).args(["build", "--release", "--locked", "-p", "slipway"]))?;
     let dir = state().join("bench");
     let _ = fs::remove_dir_all(&dir);
