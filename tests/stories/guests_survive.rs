@@ -106,6 +106,48 @@ fn the_daemon_dies_then_the_guest_dies_and_the_disk_is_still_right() {
     assert_eq!(users(&disk), [] as [&str; 0]);
 }
 
+/// A guest that hangs is not gone. Until it answers or ends, nobody may touch what it may be writing to.
+#[test]
+fn a_guest_that_does_not_answer_is_not_taken_for_gone() {
+    let mut daemon = Daemon::start();
+    need!(harness::oracle::program("qemu-system-x86_64"));
+    let disk = daemon.home().join("disk.raw");
+    File::create(&disk).and_then(|f| f.set_len(64 << 20)).expect("a disk");
+    define(&daemon, "m", &disk);
+    daemon.run(["machine", "start", "m"]).ok();
+    let qemu = users(&disk);
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args([name, &qemu[0]]).status();
+        assert!(sent.is_ok_and(|s| s.success()));
+    };
+    signal("-STOP");
+    daemon.kill();
+    daemon.launch();
+    assert_ne!(shown(&daemon, "m")["state"], "off");
+    let out = daemon.home().join("out");
+    let out = out.to_str().expect("a name");
+    for line in [
+        &["export", "m", out][..],
+        &["machine", "delete", "m"],
+        &["machine", "set", "m", "--remove-disk", "disk.raw"],
+        &["machine", "start", "m"],
+        &["machine", "stop", "m"],
+        &["machine", "console", "m"],
+    ] {
+        let ran = daemon.run(line);
+        assert_eq!(ran.code, Some(5), "{ran}");
+        let said = ran.refused();
+        assert!(said.contains("cannot be reached") && said.contains(&qemu[0]), "{ran}");
+    }
+    signal("-CONT");
+    let deadline = Instant::now() + AT_ONCE + AT_ONCE;
+    while !shown(&daemon, "m")["note"].is_null() {
+        assert!(Instant::now() < deadline, "not found again: {}", shown(&daemon, "m"));
+    }
+    daemon.run(["machine", "stop", "m"]).ok();
+    assert_eq!(users(&disk), [] as [&str; 0]);
+}
+
 /// A disk has one user at a time, whoever they are: two machines, two daemons, or a program that is not ours.
 #[test]
 fn a_disk_in_use_is_refused_to_everybody_else() {

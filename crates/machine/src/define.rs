@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use store::{Condition, Operation};
 use uuid::Uuid;
 
+use crate::again::refuse_lost;
 use crate::config::device_ids;
 use crate::disk::{DiskFormat, DiskRecord, Layer};
 use crate::error::{Error, Reason, Result};
@@ -368,6 +369,7 @@ impl Host {
         self.refuse_busy(id, "change")?;
         let soft = MachineEdit { name: None, notes: None, automatic: None, dvd: None, ..edit.clone() };
         if soft != MachineEdit::default() {
+            refuse_lost(&running, &record.settings.name)?;
             admit(running.power, Request::Edit, &record.settings.name)?;
         }
         let guest = running.guest.clone();
@@ -471,6 +473,7 @@ impl Host {
         let cell = self.cell(id);
         let running = cell.lock();
         self.refuse_busy(id, "delete")?;
+        refuse_lost(&running, &record.settings.name)?;
         admit(running.power, Request::Delete, &record.settings.name)?;
         let disks = self.disks_of(&record).unwrap_or_default();
         let mut operations =

@@ -19,6 +19,7 @@ use transfer::copy::CopyOptions;
 use transfer::writer::{self, Beginning, DiskPlan, PackagePlan, PackageWriter, TargetFormat};
 use uuid::Uuid;
 
+use crate::again::refuse_lost;
 use crate::config::{self, Identity};
 use crate::disk::{DiskFormat, DiskRecord, with_extension};
 use crate::error::{Error, Reason, Result, chain};
@@ -94,6 +95,7 @@ impl Host {
         let cell = self.cell(id);
         let running = cell.lock();
         self.refuse_busy(id, "export")?;
+        refuse_lost(&running, &record.settings.name)?;
         admit(running.power, Request::Export, &record.settings.name)?;
         let target = target(&record, request)?;
         for disk in &request.excluded_disks {

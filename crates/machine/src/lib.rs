@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod again;
 pub mod blob;
 pub mod config;
 pub mod console;

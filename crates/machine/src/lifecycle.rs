@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use engine::{Guest, GuestEvent, RunState};
 use uuid::Uuid;
 
+use crate::again::{Lost, refuse_lost};
 use crate::error::{self, Error, Reason, Result};
 use crate::hardware;
 use crate::host::Host;
 use crate::power::{self, PowerState, Request};
-use crate::record::{self, MACHINES, MachineRecord, Resolved, SWITCHES, machine_key};
+use crate::record::{self, MachineRecord, Resolved, SWITCHES, machine_key};
 
 /// How long an ended guest may take to be gone.
 const GONE_LIMIT: Duration = Duration::from_secs(30);
@@ -35,6 +36,8 @@ pub(crate) struct Running {
     pub(crate) guest: Option<Arc<dyn Guest>>,
     pub(crate) note: Option<String>,
     pub(crate) accelerator: Option<String>,
+    /// Set while a guest of an earlier process cannot be reached; [`PowerState::Running`] without a guest.
+    pub(crate) lost: Option<Lost>,
     /// What the first serial port of the last guest said.
     pub(crate) last_log: Option<std::path::PathBuf>,
     /// Grows with every guest: an event of an earlier guest must not end a later one.
@@ -48,6 +51,7 @@ impl Default for Running {
             guest: None,
             note: None,
             accelerator: None,
+            lost: None,
             last_log: None,
             incarnation: 0,
         }
@@ -62,8 +66,14 @@ impl Cell {
     /// Admits `request` under the lock.
     fn admit(&self, request: Request, name: &str) -> Result<MutexGuard<'_, Running>> {
         let running = self.lock();
+        refuse_lost(&running, name)?;
         admit(running.power, request, name)?;
         Ok(running)
+    }
+
+    /// Wakes whoever waits for a change.
+    pub(crate) fn changed(&self) {
+        self.changed.notify_all();
     }
 
     /// Waits until `done` holds; false when `limit` passes first.
@@ -92,35 +102,8 @@ pub(crate) fn admit(state: PowerState, request: Request, name: &str) -> Result<(
 }
 
 impl Host {
-    /// Finds the guests that an earlier process of ours left running.
-    pub(crate) fn find_guests_again(self: &Arc<Self>) -> Result<()> {
-        for record in record::list::<MachineRecord>(&*self.store, MACHINES)? {
-            let runtime = self.places(&record).runtime;
-            let (events, inbox) = mpsc::channel();
-            match self.engine.attach(&runtime, events) {
-                Ok(Some(guest)) => {
-                    let power = match guest.state() {
-                        RunState::Paused => PowerState::Paused,
-                        RunState::Stopped => continue,
-                        _ => PowerState::Running,
-                    };
-                    tracing::info!(machine = %record.id, name = record.settings.name, "found its guest running");
-                    self.adopt(record.id, guest, power, inbox);
-                }
-                Ok(None) => {}
-                Err(e) => {
-                    let why = error::chain(&e);
-                    tracing::warn!(machine = %record.id, "its guest could not be found again: {why}");
-                    self.cell(record.id).lock().note =
-                        Some(format!("its guest could not be found again: {why}"));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Puts `guest` into the cell and listens to it.
-    fn adopt(
+    pub(crate) fn adopt(
         self: &Arc<Self>,
         id: Uuid,
         guest: Box<dyn Guest>,
@@ -133,6 +116,7 @@ impl Host {
             running.incarnation += 1;
             running.power = power;
             running.note = None;
+            running.lost = None;
             running.accelerator = Some(accel_name(guest.resolved().accel).to_owned());
             running.guest = Some(Arc::from(guest));
             running.incarnation
@@ -450,7 +434,10 @@ impl Host {
     /// No guest runs.
     pub fn guest(&self, id: Uuid) -> Result<Arc<dyn Guest>> {
         let (record, _) = self.record(id)?;
-        self.cell(id).lock().guest.clone().ok_or_else(|| no_guest(&record))
+        let cell = self.cell(id);
+        let running = cell.lock();
+        refuse_lost(&running, &record.settings.name)?;
+        running.guest.clone().ok_or_else(|| no_guest(&record))
     }
 
     /// Waits until machine `id` is in `state`; false when `limit` passes first.

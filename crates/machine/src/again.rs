@@ -1,0 +1,127 @@
+//! Guests that outlived the process that started them: found again when ours begins, or looked for until they are.
+//!
+//! A guest that is there and does not answer is not gone: it may write to its disks at any moment. Its machine counts as
+//! running, with the reason in its note, and refuses everything until the guest answers or its process has ended.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use engine::{AttachError, Guest, GuestEvent, RunState};
+use uuid::Uuid;
+
+use crate::error::{self, Error, Reason, Result};
+use crate::host::Host;
+use crate::lifecycle::Running;
+use crate::power::PowerState;
+use crate::record::{self, MACHINES, MachineRecord};
+
+/// How long until a guest that did not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// A guest that may run and cannot be reached.
+pub(crate) struct Lost {
+    why: String,
+    hint: String,
+}
+
+/// Refuses whatever needs the guest, or needs it gone, while nobody can tell.
+pub(crate) fn refuse_lost(running: &Running, name: &str) -> Result<()> {
+    match &running.lost {
+        None => Ok(()),
+        Some(lost) => Err(Error::new(
+            Reason::InvalidState,
+            format!("the guest of `{name}` may be running and cannot be reached: {}", lost.why),
+        )
+        .hint(lost.hint.clone())),
+    }
+}
+
+/// What is at a runtime directory.
+enum Found {
+    Guest(Box<dyn Guest>, PowerState, mpsc::Receiver<GuestEvent>),
+    Nothing,
+    Lost(AttachError),
+}
+
+impl Host {
+    /// Finds the guests that an earlier process of ours left running.
+    pub(crate) fn find_guests_again(self: &Arc<Self>) -> Result<()> {
+        for record in record::list::<MachineRecord>(&*self.store, MACHINES)? {
+            match self.seek_guest(&record) {
+                Found::Guest(guest, power, inbox) => {
+                    tracing::info!(machine = %record.id, name = record.settings.name, "found its guest running");
+                    self.adopt(record.id, guest, power, inbox);
+                }
+                Found::Nothing => {}
+                Found::Lost(e) => self.lose(record, &e),
+            }
+        }
+        Ok(())
+    }
+
+    fn seek_guest(&self, record: &MachineRecord) -> Found {
+        let (events, inbox) = mpsc::channel();
+        match self.engine.attach(&self.places(record).runtime, events) {
+            Ok(Some(guest)) => match guest.state() {
+                RunState::Paused => Found::Guest(guest, PowerState::Paused, inbox),
+                RunState::Stopped => Found::Nothing,
+                _ => Found::Guest(guest, PowerState::Running, inbox),
+            },
+            Ok(None) => Found::Nothing,
+            Err(e) => Found::Lost(e),
+        }
+    }
+
+    fn lose(self: &Arc<Self>, record: MachineRecord, e: &AttachError) {
+        let id = record.id;
+        let why = error::chain(e);
+        tracing::warn!(machine = %id, "its guest cannot be reached: {why}");
+        {
+            let cell = self.cell(id);
+            let mut running = cell.lock();
+            running.power = PowerState::Running;
+            running.note = Some(format!("its guest cannot be reached: {why}"));
+            let hint = e.hint().map_or_else(
+                || {
+                    let runtime = self.places(&record).runtime;
+                    format!("if no QEMU of it runs: rm -r {}", error::word(&runtime.to_string_lossy()))
+                },
+                str::to_owned,
+            );
+            running.lost = Some(Lost { why, hint });
+        }
+        let host = Arc::downgrade(self);
+        let watch = move || {
+            loop {
+                std::thread::sleep(AGAIN);
+                let Some(host) = host.upgrade() else { return };
+                match host.seek_guest(&record) {
+                    Found::Lost(_) => {}
+                    Found::Guest(guest, power, inbox) => {
+                        tracing::info!(machine = %id, "its guest answers again");
+                        return host.adopt(id, guest, power, inbox);
+                    }
+                    Found::Nothing => {
+                        tracing::info!(machine = %id, "its guest is gone");
+                        return host.not_lost(id);
+                    }
+                }
+            }
+        };
+        let name = format!("lost-{}", &id.simple().to_string()[..8]);
+        if let Err(e) = std::thread::Builder::new().name(name).spawn(watch) {
+            tracing::error!(machine = %id, "no thread to look for its guest: {e}");
+        }
+    }
+
+    fn not_lost(&self, id: Uuid) {
+        let cell = self.cell(id);
+        let mut running = cell.lock();
+        running.power = PowerState::Off;
+        running.note = None;
+        running.lost = None;
+        drop(running);
+        cell.changed();
+        self.tell(id);
+    }
+}
