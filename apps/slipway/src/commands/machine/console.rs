@@ -19,6 +19,7 @@ use rest::wire::Console;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::failure::{Code, Failure, Result};
+use crate::printer::shell_word;
 use crate::session::Session;
 
 /// Ctrl-].
@@ -61,6 +62,14 @@ pub(super) async fn console(s: &Session, args: ConsoleArgs) -> Result {
     let places = s.client.console(&args.machine).await?;
     if args.log {
         return print_log(&log_of(&places)?);
+    }
+    // Of a machine that is off there is only what it said.
+    let off = places.serial_socket.is_none() && places.vnc_socket.is_none();
+    if off && (args.wait_for.is_none() || args.send.is_some()) {
+        let word = shell_word(&args.machine);
+        return Err(Failure::new("invalid-state", format!("`{}` is off", args.machine)).code(Code::NotNow).hint(
+            format!("`slipway machine start {word}` first; `slipway machine console {word} --log` prints what it last said"),
+        ));
     }
     let deadline = args.timeout.and_then(|t| Instant::now().checked_add(Duration::from_secs(t)));
     if args.send.is_none() && args.wait_for.is_none() {
