@@ -24,7 +24,7 @@ use crate::config::{self, Identity};
 use crate::disk::{DiskFormat, DiskRecord, with_extension};
 use crate::error::{Error, Reason, Result, chain};
 use crate::host::Host;
-use crate::jobs::{World, failure, fault_reason};
+use crate::jobs::{World, failure, fault_reason, writer_failure};
 use crate::lifecycle::admit;
 use crate::names::safe_file_name;
 use crate::power::Request;
@@ -509,20 +509,6 @@ fn withdraw(cx: &mut Cx<'_>, why: UndoReason) -> std::result::Result<(), Failure
     }
     writer::discard(&params.target).map_err(failed)?;
     Ok(())
-}
-
-fn writer_failure(doing: &str, e: &transfer::WriterError) -> Failure {
-    if e.kind() == transfer::FaultKind::Cancelled {
-        return Failure::new(job::ids::INTERRUPTED, "told to stop");
-    }
-    let mut failure = Failure::new(fault_reason(e.kind()).id(), format!("{doing}: {}", chain(e)));
-    if let Some(path) = e.path() {
-        failure = failure.path(path);
-    }
-    if let Some(hint) = e.hint() {
-        failure = failure.hint(hint);
-    }
-    failure
 }
 
 #[cfg(test)]

@@ -69,15 +69,29 @@ pub(crate) fn failure(e: &Error) -> Failure {
 
 /// A job's failure from a failed copy, with the reason, path and hint that it carries.
 pub(crate) fn copy_failure(doing: &str, e: &transfer::CopyError) -> Failure {
-    if e.kind() == transfer::FaultKind::Cancelled {
+    transfer_failure(doing, e, e.kind(), e.path(), e.hint())
+}
+
+/// A job's failure from a package that could not be written, with the reason, path and hint that it carries.
+pub(crate) fn writer_failure(doing: &str, e: &transfer::WriterError) -> Failure {
+    transfer_failure(doing, e, e.kind(), e.path(), e.hint())
+}
+
+fn transfer_failure(
+    doing: &str,
+    e: &(dyn std::error::Error + 'static),
+    kind: transfer::FaultKind,
+    path: Option<&Path>,
+    hint: Option<&str>,
+) -> Failure {
+    if kind == transfer::FaultKind::Cancelled {
         return Failure::new(job::ids::INTERRUPTED, "told to stop");
     }
-    let mut failure =
-        Failure::new(fault_reason(e.kind()).id(), format!("{doing}: {}", crate::error::chain(e)));
-    if let Some(path) = e.path() {
+    let mut failure = Failure::new(fault_reason(kind).id(), format!("{doing}: {}", crate::error::chain(e)));
+    if let Some(path) = path {
         failure = failure.path(path);
     }
-    if let Some(hint) = e.hint() {
+    if let Some(hint) = hint {
         failure = failure.hint(hint);
     }
     failure
