@@ -220,4 +220,13 @@ fn a_console_that_is_not_a_terminal_copies_both_ways() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("[not-supported]"), "{output:?}");
+
+    d.json(&["machine", "stop", "web"]);
+    let off = d.run(&["machine", "console", "web"]);
+    assert_eq!(
+        off.status.code(),
+        Some(5),
+        "a machine that is off has no console, whatever its guest had: {off:?}"
+    );
+    assert!(d.run(&["machine", "console", "web", "--log"]).status.success(), "what it said is kept");
 }

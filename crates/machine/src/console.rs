@@ -23,6 +23,8 @@ pub struct Picture {
 /// Where a guest's console is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsolePlaces {
+    /// Whether a guest runs; if not, only its log is left.
+    pub live: bool,
     /// Unix socket of the first serial port; one client at a time.
     pub serial_socket: Option<PathBuf>,
     /// Everything that port sent since this start.
@@ -46,11 +48,17 @@ impl Host {
         let guest = match (self.guest(id), last) {
             (Ok(guest), _) => guest,
             (Err(_), Some(log)) => {
-                return Ok(ConsolePlaces { serial_socket: None, serial_log: Some(log), vnc_socket: None });
+                return Ok(ConsolePlaces {
+                    live: false,
+                    serial_socket: None,
+                    serial_log: Some(log),
+                    vnc_socket: None,
+                });
             }
             (Err(e), None) => return Err(e),
         };
         Ok(ConsolePlaces {
+            live: true,
             serial_socket: guest.serial_socket(0),
             serial_log: guest.serial_log(0),
             vnc_socket: guest.vnc_socket(),

@@ -318,6 +318,8 @@ pub type Chord = String;
 /// Where a running guest's console is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Console {
+    /// Whether a guest runs; if not, only the log of its last start is left.
+    pub live: bool,
     /// Unix socket of the first serial port.
     #[schema(value_type = Option<String>)]
     pub serial_socket: Option<PathBuf>,
@@ -349,7 +351,12 @@ impl From<machine::events::MachineChange> for MachineEvent {
 
 impl From<machine::console::ConsolePlaces> for Console {
     fn from(c: machine::console::ConsolePlaces) -> Self {
-        Self { serial_socket: c.serial_socket, serial_log: c.serial_log, vnc_socket: c.vnc_socket }
+        Self {
+            live: c.live,
+            serial_socket: c.serial_socket,
+            serial_log: c.serial_log,
+            vnc_socket: c.vnc_socket,
+        }
     }
 }
 

@@ -64,8 +64,7 @@ pub(super) async fn console(s: &Session, args: ConsoleArgs) -> Result {
         return print_log(&log_of(&places)?);
     }
     // Of a machine that is off there is only what it said.
-    let off = places.serial_socket.is_none() && places.vnc_socket.is_none();
-    if off && (args.wait_for.is_none() || args.send.is_some()) {
+    if !places.live && (args.wait_for.is_none() || args.send.is_some()) {
         let word = shell_word(&args.machine);
         return Err(Failure::new("invalid-state", format!("`{}` is off", args.machine)).code(Code::NotNow).hint(
             format!("`slipway machine start {word}` first; `slipway machine console {word} --log` prints what it last said"),
