@@ -13,6 +13,8 @@ use nbd::{
     Client, ClientOptions, ConnectErrorKind, Negotiation, RequestErrorKind, StatusExtent, allocation,
     dirty_bitmap,
 };
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 64 * MIB;
@@ -67,10 +69,13 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Returns when the process is gone: until then it holds the image's lock, and its bitmaps are not saved.
     fn drop(&mut self) {
-        if let Ok(pid) = fs::read_to_string(&self.pid) {
-            let _ = Command::new("kill").arg(pid.trim()).status();
-        }
+        let Ok(pid) = fs::read_to_string(&self.pid) else { return };
+        let Some(pid) = pid.trim().parse().ok().and_then(Pid::from_raw) else { return };
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        let _ = pidfd_send_signal(&process, Signal::TERM);
+        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], None);
     }
 }
 

@@ -1,0 +1,314 @@
+//! The daemon killed with SIGKILL at seeded moments of everything that takes time: what was under way is finished or
+//! undone by the next daemon, nothing looks complete that is not, and guests run on.
+//!
+//! A moment is a fraction of the time that the same work took undisturbed, so a slow machine is hit in the same places.
+//! The seeds are fixed; a failure names the work and the moment. What a job's own steps promise is proven in `machine` at
+//! every write to the journal; here are real processes, real signals and real files.
+
+use harness::binary::run;
+use harness::hostile::member;
+use harness::scratch::{noise, raw_disk};
+use harness::{Daemon, skip, slipway};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Moments on the simulator, over all kinds of work.
+const MOMENTS: usize = 200;
+/// The same on QEMU, where a start takes a good part of a second.
+const MOMENTS_QEMU: usize = 30;
+/// Of a hundred kills, this many may come when the work is already done: the last moments are part of the story.
+const BEYOND_PERCENT: u64 = 115;
+/// How long a job may take to end after a restart.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Content of the disk that is moved about.
+const DISK: usize = 24 << 20;
+
+/// What is under way when the daemon dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Import,
+    Export,
+    Start,
+    Delete,
+}
+
+impl Work {
+    const ALL: [Work; 4] = [Work::Import, Work::Export, Work::Start, Work::Delete];
+}
+
+/// A daemon with three machines: one to be exported, one to be started and stopped, one that runs all along.
+struct House {
+    daemon: Daemon,
+    /// `mover` as a package.
+    package: PathBuf,
+    /// Hash of its disk's content.
+    content: String,
+    /// How the guest of `keeper` is known to be the same.
+    keeper: Option<u32>,
+    round: usize,
+}
+
+impl House {
+    fn new(engine: &str) -> House {
+        let daemon = Daemon::with(&["--engine", engine]);
+        for name in ["mover", "starter", "keeper"] {
+            let raw = daemon.home().join(format!("{name}.img"));
+            let data = if name == "mover" { DISK } else { 1 << 20 };
+            raw_disk(&raw, DISK as u64, &[(0, data)]);
+            // No boot sector: the firmware looks for one and waits.
+            fs::File::options()
+                .write(true)
+                .open(&raw)
+                .and_then(|f| std::os::unix::fs::FileExt::write_all_at(&f, &[0; 512], 0))
+                .expect("a disk can be written");
+            let disk = format!("{},format=raw", raw.display());
+            let words = ["machine", "define", name, "--generation", "1", "--memory", "64", "--disk", &disk];
+            daemon.run(words).ok();
+        }
+        let package = daemon.home().join("package");
+        daemon.run(["export".as_ref(), "mover".as_ref(), package.as_os_str()]).ok();
+        let content = hash(&member(&package, "Virtual Hard Disks", "vhdx"));
+        daemon.run(["machine", "start", "keeper"]).ok();
+        let mut house = House { daemon, package, content, keeper: None, round: 0 };
+        house.keeper = house.process_of("keeper");
+        house
+    }
+
+    fn machines(&self) -> PathBuf {
+        self.daemon.data().join("machines")
+    }
+
+    fn machine(&self, name: &str) -> Option<Value> {
+        let list = self.daemon.run(["machine", "list", "--json"]).json();
+        list.as_array().expect("a list").iter().find(|m| m["name"] == name).cloned()
+    }
+
+    fn state(&self, name: &str) -> String {
+        self.machine(name).map_or_else(String::new, |m| m["state"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The process that is the guest of a machine, where guests are processes.
+    fn process_of(&self, name: &str) -> Option<u32> {
+        let id = self.machine(name)?["id"].as_str()?.to_owned();
+        processes_of(&id).first().copied()
+    }
+
+    fn target(&self) -> PathBuf {
+        self.daemon.home().join(format!("out {}", self.round))
+    }
+
+    /// Makes everything as it is before `work`.
+    fn prepare(&mut self, work: Work) {
+        self.round += 1;
+        if work == Work::Delete && self.machine("copy").is_none() {
+            self.import();
+        }
+    }
+
+    fn import(&self) {
+        let words = ["import".as_ref(), self.package.as_os_str(), "--new-id".as_ref(), "--name".as_ref()];
+        self.daemon.run(words.into_iter().chain(["copy".as_ref()])).ok();
+    }
+
+    fn begin(&self, work: Work) -> Child {
+        let mut client = Command::new(slipway());
+        match work {
+            Work::Import => {
+                client.arg("import").arg(&self.package).args(["--new-id", "--name", "copy"]);
+            }
+            Work::Export => {
+                client.args(["export", "mover"]).arg(self.target());
+            }
+            Work::Start => {
+                client.args(["machine", "start", "starter"]);
+            }
+            Work::Delete => {
+                client.args(["machine", "delete", "copy", "--yes"]);
+            }
+        }
+        client.env("SLIPWAY_SOCKET", self.daemon.socket());
+        client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        client.spawn().expect("a client starts")
+    }
+
+    /// Waits until no job is under way.
+    fn settle(&self, what: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        for job in self.daemon.run(["job", "list", "--json"]).json().as_array().expect("a list") {
+            let id = job["id"].as_str().expect("an id");
+            let _ = self.daemon.run(["job", "watch", id]);
+            assert!(Instant::now() < deadline, "{what}: a job does not end");
+        }
+        for job in self.daemon.run(["job", "list", "--json"]).json().as_array().expect("a list") {
+            let state = job["state"].as_str().expect("a state");
+            assert!(["completed", "failed", "cancelled"].contains(&state), "{what}: {job}");
+        }
+    }
+
+    /// Looks at what `work` left, and makes everything as it was.
+    fn judge(&self, work: Work, what: &str) {
+        assert_eq!(self.state("keeper"), "running", "{what}: another machine's guest");
+        assert_eq!(self.process_of("keeper"), self.keeper, "{what}: another guest than before");
+        let litter: Vec<_> = files(&self.machines()).into_iter().filter(|f| partial(f)).collect();
+        assert!(litter.is_empty(), "{what}: litter: {litter:?}");
+        match work {
+            Work::Import | Work::Delete => self.judge_copy(what),
+            Work::Export => self.judge_export(what),
+            Work::Start => self.judge_starter(what),
+        }
+        let planned = self.daemon.run(["planned", "list", "--json"]).json();
+        for planned in planned.as_array().expect("a list") {
+            self.daemon.run(["planned", "delete", planned["id"].as_str().expect("an id")]).ok();
+        }
+    }
+
+    /// A whole machine, or none and nothing of it.
+    fn judge_copy(&self, what: &str) {
+        let copy = self.machine("copy");
+        let homes = fs::read_dir(self.machines()).expect("a folder").flatten();
+        let disks: Vec<PathBuf> = homes.flat_map(|home| files(&home.path())).filter(|f| is_disk(f)).collect();
+        match copy {
+            Some(copy) => {
+                let file = copy["disks"][0]["files"][0].as_str().expect("a disk");
+                assert_eq!(hash(Path::new(file)), self.content, "{what}: a machine with another disk");
+                assert_eq!(disks.len(), 1, "{what}: {disks:?}");
+                self.daemon.run(["machine", "delete", "copy", "--yes"]).ok();
+            }
+            None => assert!(disks.is_empty(), "{what}: disks of nobody: {disks:?}"),
+        }
+    }
+
+    /// A package that proves good, or none: what lies beside it says that it is none.
+    fn judge_export(&self, what: &str) {
+        let target = self.target();
+        if !target.exists() {
+            self.daemon.run(["export".as_ref(), "mover".as_ref(), target.as_os_str()]).ok();
+        }
+        let verified = run(Command::new(slipway()).arg("verify").arg(&target));
+        assert_eq!(verified.code, Some(0), "{what}: {verified}");
+        assert_eq!(hash(&member(&target, "Virtual Hard Disks", "vhdx")), self.content, "{what}");
+        fs::remove_dir_all(&target).expect("a package can be removed");
+        let name = target.file_name().expect("a name").to_string_lossy().into_owned();
+        let left: Vec<_> = fs::read_dir(self.daemon.home())
+            .expect("a home")
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .filter(|n| n.starts_with(&name))
+            .collect();
+        assert!(left.is_empty(), "{what}: {left:?}");
+    }
+
+    /// Off without a process, or running and obedient.
+    fn judge_starter(&self, what: &str) {
+        let id = self.machine("starter").expect("a machine")["id"].as_str().expect("an id").to_owned();
+        match self.state("starter").as_str() {
+            "running" => {
+                self.daemon.run(["machine", "stop", "starter"]).ok();
+            }
+            "off" => {}
+            state => panic!("{what}: it is {state}"),
+        }
+        assert!(processes_of(&id).is_empty(), "{what}: a guest without a machine that runs");
+        self.daemon.run(["machine", "start", "starter"]).ok();
+        self.daemon.run(["machine", "stop", "starter"]).ok();
+    }
+}
+
+/// SHA-256 and size of what a disk file holds.
+fn hash(file: &Path) -> String {
+    run(Command::new(slipway()).args(["disk", "hash"]).arg(file)).ok().to_owned()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+fn partial(file: &Path) -> bool {
+    file.to_string_lossy().contains(".partial")
+}
+
+fn is_disk(file: &Path) -> bool {
+    file.extension().is_some_and(|e| ["raw", "vhdx", "vhd", "qcow2"].iter().any(|x| e == *x))
+}
+
+/// Processes of QEMU whose arguments name a machine.
+fn processes_of(id: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        if line.starts_with("qemu") | line.contains("/qemu-system") && line.contains(id) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Waits for the end of `client`, at most until `moment` has passed.
+fn until(moment: Duration, client: &mut Child) {
+    let deadline = Instant::now() + moment;
+    while client.try_wait().expect("a child can be asked").is_none() {
+        let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
+        std::thread::park_timeout(left.min(Duration::from_micros(500)));
+    }
+}
+
+fn killed_at_every_moment(engine: &str, moments: usize) {
+    let mut house = House::new(engine);
+    // How long everything takes when nobody dies.
+    let mut lasts = Vec::new();
+    for work in Work::ALL {
+        house.prepare(work);
+        let begun = Instant::now();
+        let ended = house.begin(work).wait().expect("a client ends");
+        lasts.push(begun.elapsed());
+        assert!(ended.success(), "{work:?} does not work even undisturbed");
+        house.judge(work, &format!("{work:?}, undisturbed"));
+    }
+    let seeds = noise(2026, moments * 8);
+    for (n, seed) in seeds.chunks_exact(8).enumerate() {
+        let seed = u64::from_le_bytes(seed.try_into().expect("eight bytes"));
+        let which = n % Work::ALL.len();
+        let (work, last) = (Work::ALL[which], lasts[which]);
+        let percent = seed % BEYOND_PERCENT;
+        let moment = last.mul_f64(percent as f64 / 100.0);
+        let what = format!("{engine}, {work:?} killed at {percent} % ({moment:?})");
+        house.prepare(work);
+        let mut client = house.begin(work);
+        until(moment, &mut client);
+        house.daemon.kill();
+        client.wait().expect("a client without a daemon ends");
+        if work == Work::Export && house.target().exists() {
+            let verified = run(Command::new(slipway()).arg("verify").arg(house.target()));
+            assert_eq!(verified.code, Some(0), "{what}: it looks complete: {verified}");
+        }
+        house.daemon.launch();
+        house.settle(&what);
+        house.judge(work, &what);
+    }
+}
+
+#[test]
+fn two_hundred_deaths_of_the_daemon_lose_nothing() {
+    killed_at_every_moment("sim", MOMENTS);
+}
+
+#[test]
+fn deaths_of_the_daemon_lose_nothing_with_real_guests() {
+    if run(Command::new("sh").args(["-c", "command -v qemu-system-x86_64"])).code != Some(0) {
+        skip!("qemu-system-x86_64 is not installed");
+    }
+    killed_at_every_moment("qemu", MOMENTS_QEMU);
+}
