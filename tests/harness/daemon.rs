@@ -56,6 +56,7 @@ impl Daemon {
             .arg(self.socket())
             .args(&self.arguments)
             .env("NOTIFY_SOCKET", &notify)
+            .env("SLIPWAY_CONFIG", "/dev/null")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log"))
             .stderr(log)

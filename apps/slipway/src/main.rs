@@ -18,7 +18,7 @@ mod units;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use cli::{ChainArgs, Cli, Command, ConfigCommand, DiskCommand, Online};
 use commands::{
@@ -30,9 +30,10 @@ use printer::{CLOSED, Printer};
 use session::{Session, block_on};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     let printer = Printer { json: cli.common.json, quiet: cli.common.quiet };
-    match run(printer, cli.common.socket, cli.command) {
+    match run(printer, cli.common.socket, cli.command, &matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.id == CLOSED => ExitCode::SUCCESS,
         Err(failure) => {
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(printer: Printer, socket: Option<PathBuf>, command: Command) -> Result {
+fn run(printer: Printer, socket: Option<PathBuf>, command: Command, matches: &ArgMatches) -> Result {
     match command {
         Command::Inspect { path, recursive: true, csv } => inspect::recursive(printer, &path, csv),
         Command::Inspect { path, .. } => inspect::inspect(printer, &path),
@@ -55,7 +56,7 @@ fn run(printer: Printer, socket: Option<PathBuf>, command: Command) -> Result {
         Command::Explain { id } => explain::explain(printer, id.as_deref()),
         Command::Completions { shell } => help::completions(printer, shell),
         Command::Man { dir } => help::man(printer, &dir),
-        Command::Serve(args) => serve::serve(socket, args),
+        Command::Serve(args) => serve::serve(printer, socket, args, matches.subcommand_matches("serve")),
         Command::Online(command) => {
             let session = Session { printer, client: places::client(socket)? };
             block_on(run_online(&session, command))

@@ -5,13 +5,15 @@
 //! | `SLIPWAY_SOCKET` | the daemon's socket                                 |
 //! | `SLIPWAY_DATA`   | the daemon's data directory                         |
 //! | `SLIPWAY_LOG`    | what the daemon logs, as in `info,job=debug`        |
-//! | `XDG_RUNTIME_DIR`, `XDG_DATA_HOME`, `HOME` | where the defaults are    |
+//! | `SLIPWAY_CONFIG` | the daemon's configuration file                     |
+//! | `XDG_RUNTIME_DIR`, `XDG_DATA_HOME`, `XDG_CONFIG_HOME`, `HOME` | where the defaults are |
 //! | `NOTIFY_SOCKET`, `JOURNAL_STREAM` | set by systemd                     |
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use rest::client::Client;
+use service::{ConfigFile, LogTarget};
 
 use crate::failure::{Failure, Result};
 
@@ -23,9 +25,19 @@ fn uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The socket that a daemon of this user listens at.
-pub(crate) fn own_socket() -> PathBuf {
+/// The socket that a daemon of this user listens at unless told otherwise.
+pub(crate) fn own_default_socket() -> PathBuf {
     service::default_socket(uid(), variable("XDG_RUNTIME_DIR"))
+}
+
+/// The configuration file of this user's daemon, by default.
+pub(crate) fn config() -> Option<PathBuf> {
+    service::default_config(uid(), variable("XDG_CONFIG_HOME"), variable("HOME"))
+}
+
+/// The socket that a configuration file names. What is wrong with the file is for `serve --check-config` to say.
+fn configured_socket(file: &Path) -> Option<PathBuf> {
+    ConfigFile::read(file, true).ok()?.socket().map(Path::to_owned)
 }
 
 /// The socket that a client connects to: the one named, else this user's own, else the system's if only that exists.
@@ -33,9 +45,9 @@ fn client_socket(named: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(named) = named {
         return absolute(&named);
     }
-    let own = own_socket();
-    let system = service::system_socket();
-    Ok(if !own.exists() && system.exists() { system } else { own })
+    let own = config().and_then(|file| configured_socket(&file)).unwrap_or_else(own_default_socket);
+    let system = || configured_socket(&service::system_config()).unwrap_or_else(service::system_socket);
+    Ok(if own.exists() { own } else { Some(system()).filter(|s| s.exists()).unwrap_or(own) })
 }
 
 /// A client of the daemon at `socket`. Only root talks to daemons of other users than itself and root.
@@ -45,12 +57,9 @@ pub(crate) fn client(socket: Option<PathBuf>) -> Result<Client> {
     Ok(if me == 0 { client } else { client.trusting(&[me, 0]) })
 }
 
-/// The data directory by default.
-pub(crate) fn data() -> Result<PathBuf> {
-    service::default_data(uid(), variable("XDG_DATA_HOME"), variable("HOME")).ok_or_else(|| {
-        Failure::new("invalid-argument", "there is no home directory to keep data in")
-            .hint("name one with --data")
-    })
+/// The data directory by default; none without a home.
+pub(crate) fn data() -> Option<PathBuf> {
+    service::default_data(uid(), variable("XDG_DATA_HOME"), variable("HOME"))
 }
 
 /// systemd's socket for notifications.
@@ -58,9 +67,12 @@ pub(crate) fn notify_socket() -> Option<OsString> {
     std::env::var_os("NOTIFY_SOCKET")
 }
 
-/// Whether stderr goes to the journal, which adds times itself.
-pub(crate) fn journal() -> bool {
-    std::env::var_os("JOURNAL_STREAM").is_some()
+/// Where stderr leads. The variable alone does not tell: it is inherited by whatever the service starts, and stderr may
+/// have been redirected since.
+pub(crate) fn log_target() -> LogTarget {
+    let journal = std::env::var("JOURNAL_STREAM").ok();
+    let stderr = rustix::fs::fstat(std::io::stderr()).ok().map(|s| format!("{}:{}", s.st_dev, s.st_ino));
+    if journal.is_some() && journal == stderr { LogTarget::Journal } else { LogTarget::Stderr }
 }
 
 /// `path` as the daemon must get it: its working directory is another one.

@@ -22,7 +22,8 @@ fn slipway(dir: &Path) -> Command {
         .current_dir(dir)
         .env_clear()
         .env("SLIPWAY_SOCKET", dir.join("s.sock"))
-        .env("SLIPWAY_DATA", dir.join("data"));
+        .env("SLIPWAY_DATA", dir.join("data"))
+        .env("SLIPWAY_CONFIG", "/dev/null");
     command.stdin(Stdio::null());
     command
 }
@@ -193,6 +194,73 @@ fn a_second_daemon_is_refused_and_a_killed_ones_place_is_taken() {
     assert!(!d.path("s.sock").exists());
     d.child = serve(d.dir.path());
     assert!(d.signal(Signal::INT).success());
+}
+
+#[test]
+fn settings_are_checked_and_shown_with_who_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    let check = |words: &[&str]| {
+        let mut command = slipway(dir.path());
+        command.env("SLIPWAY_CONFIG", &file).env("SLIPWAY_LOG", "warn").args(["serve", "--check-config"]);
+        command.args(words).output().unwrap()
+    };
+    std::fs::write(&file, "log = 'debug'\nready_file = '/run/ready'\n[jobs]\nworkers = 2\n").unwrap();
+    let output = check(&["--engine", "sim", "--socket", "here.sock"]);
+    assert!(output.status.success(), "{output:?}");
+    let shown = text(&output.stdout);
+    let here = dir.path().join("here.sock");
+    let place = file.display();
+    for (setting, origin) in [
+        (format!("data = \"{}\"", dir.path().join("data").display()), "SLIPWAY_DATA".to_owned()),
+        (format!("socket = \"{}\"", here.display()), "--socket".to_owned()),
+        ("group = \"slipway\"".to_owned(), "default".to_owned()),
+        ("log = \"warn\"".to_owned(), "SLIPWAY_LOG".to_owned()),
+        ("engine = \"sim\"".to_owned(), "--engine".to_owned()),
+        ("ready_file = \"/run/ready\"".to_owned(), format!("{place}:2")),
+        ("jobs.workers = 2".to_owned(), format!("{place}:4")),
+        ("jobs.retention = \"168h\"".to_owned(), "default".to_owned()),
+    ] {
+        let line =
+            shown.lines().find(|l| l.starts_with(&setting)).unwrap_or_else(|| panic!("{setting}: {shown}"));
+        assert!(line.ends_with(&format!("  # {origin}")), "{line}");
+    }
+    assert!(!dir.path().join("data").exists(), "nothing is started");
+
+    std::fs::write(&file, "\nworkrs = 2\n").unwrap();
+    let output = check(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("{place}:2:1: ")) && said.contains("[bad-setting]"), "{said}");
+    assert!(said.contains("hint: did you mean `workers`?"), "{said}");
+    // What is wrong is no less wrong when it is to be used.
+    assert_eq!(
+        slipway(dir.path()).env("SLIPWAY_CONFIG", &file).arg("serve").status().unwrap().code(),
+        Some(1)
+    );
+    let missing = check(&["--config", "none.toml"]);
+    assert!(text(&missing.stderr).contains("none.toml"), "{missing:?}");
+}
+
+#[test]
+fn a_client_finds_the_socket_that_its_users_settings_name() {
+    let dir = tempfile::tempdir().unwrap();
+    if rustix::process::geteuid().is_root() {
+        println!("skipped: root's settings are the host's");
+        return;
+    }
+    let config = dir.path().join("config/slipway");
+    std::fs::create_dir_all(&config).unwrap();
+    let socket = dir.path().join("elsewhere.sock");
+    std::fs::write(config.join("config.toml"), format!("socket = {:?}", socket.display().to_string()))
+        .unwrap();
+    let mut command = slipway(dir.path());
+    command.env_remove("SLIPWAY_SOCKET").env("XDG_CONFIG_HOME", dir.path().join("config"));
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    drop(_listener);
+    let output = command.args(["machine", "list"]).output().unwrap();
+    assert!(text(&output.stderr).contains("elsewhere.sock"), "{output:?}");
 }
 
 #[test]

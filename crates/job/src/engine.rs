@@ -259,7 +259,7 @@ impl Engine {
                 schedule.entries.insert(id, entry);
                 schedule.queue.push_back(id);
                 inner.work.notify_one();
-                tracing::info!(job = %id, kind = K::NAME, "accepted");
+                tracing::info!(job = %id, kind = K::NAME, subject = owned, "accepted");
                 Ok(id)
             }
             Err(error) => {
@@ -487,7 +487,7 @@ impl Inner {
                 self.append(&mut journal, Event::CancelRequested)
                     .map_err(|error| CancelError::store(id, error))?;
                 entry.live.cancel();
-                tracing::info!(job = %id, "cancel requested");
+                tracing::info!(job = %id, subject = entry.meta.subject, "cancel requested");
                 if let Next::Finished(_) = journal.fold.next() {
                     self.retire(&entry, &journal);
                 } else {
@@ -566,7 +566,8 @@ impl Inner {
         // Under the lock: whoever sees the job finished can submit the next one for its subject.
         self.post(entry, journal);
         drop(schedule);
-        tracing::info!(job = %entry.id, kind = entry.meta.kind, state = ?journal.fold.state(), "over");
+        let Meta { kind, subject, .. } = &*entry.meta;
+        tracing::info!(job = %entry.id, kind, subject, state = ?journal.fold.state(), "over");
     }
 
     fn stop(&self) {

@@ -36,6 +36,8 @@ pub struct HostOptions {
     pub engine: Arc<dyn engine::Engine>,
     /// Facts that the report compares with; `None` asks the engine and the operating system.
     pub facts: Option<HostFacts>,
+    /// How jobs are run.
+    pub jobs: job::Options,
 }
 
 /// The domain's single entry. Cheap to share; every method blocks.
@@ -78,7 +80,7 @@ impl Host {
     /// # Errors
     /// A directory cannot be made, or the store fails.
     pub fn open(options: HostOptions) -> Result<Arc<Self>> {
-        let HostOptions { data, runtime, store, engine, facts } = options;
+        let HostOptions { data, runtime, store, engine, facts, jobs } = options;
         for dir in [data.join("machines"), runtime.clone()] {
             fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
         }
@@ -97,7 +99,7 @@ impl Host {
         });
         host.ensure_default_switch()?;
         host.find_guests_again()?;
-        let jobs = crate::jobs::open(&host)?;
+        let jobs = crate::jobs::open(&host, jobs)?;
         let _ = host.jobs.set(jobs);
         host.jobs().recover().map_err(crate::jobs::failed)?;
         Ok(host)

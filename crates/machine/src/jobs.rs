@@ -29,9 +29,10 @@ impl World {
 }
 
 /// Registers every kind and starts the runner; recovery is left to the caller, once the host is whole.
-pub(crate) fn open(host: &Arc<Host>) -> Result<job::Engine> {
+pub(crate) fn open(host: &Arc<Host>, options: job::Options) -> Result<job::Engine> {
     let world = Arc::new(World::of(host));
     job::Engine::builder(Arc::clone(&host.store))
+        .options(options)
         .register::<crate::import::Realize>(Arc::clone(&world))
         .register::<crate::export::Export>(world)
         .start()

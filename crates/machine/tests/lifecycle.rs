@@ -429,6 +429,7 @@ fn the_end_of_an_earlier_guest_does_not_end_a_later_one() {
         store: Arc::new(store::MemoryStore::new()),
         engine: Arc::clone(&engine) as Arc<dyn engine::Engine>,
         facts: Some(HostFacts::default()),
+        jobs: job::Options::default(),
     })
     .unwrap();
     engine.host.set(Arc::downgrade(&host)).unwrap();

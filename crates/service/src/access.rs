@@ -7,8 +7,10 @@
 use std::fs;
 use std::path::Path;
 
-/// The group whose members may use root's daemon.
+/// The group whose members may use root's daemon, unless another is named.
 pub(crate) const GROUP: &str = "slipway";
+const USERS: &str = "/etc/passwd";
+const GROUPS: &str = "/etc/group";
 /// Most of a user or group list that is read.
 const MAX_LIST: u64 = 4 << 20;
 
@@ -27,10 +29,10 @@ struct Group {
 }
 
 impl Access {
-    /// For a daemon of user `uid` on this host.
-    pub(crate) fn of_host(uid: u32) -> Self {
-        let users = users(&read(Path::new("/etc/passwd")));
-        let group = if uid == 0 { group(&read(Path::new("/etc/group")), GROUP) } else { None };
+    /// For a daemon of user `uid` on this host; `name` is the group whose members may use root's.
+    pub(crate) fn of_host(uid: u32, name: Option<&str>) -> Self {
+        let users = users(&read(Path::new(USERS)));
+        let group = name.filter(|_| uid == 0).and_then(|name| group(&read(Path::new(GROUPS)), name));
         Self { uid, group, users }
     }
 
@@ -48,6 +50,11 @@ impl Access {
             .is_some_and(|g| g.gid == gid || name.is_some_and(|name| g.members.iter().any(|m| m == name)));
         (uid == self.uid || uid == 0 || member).then(|| name.map_or_else(|| uid.to_string(), str::to_owned))
     }
+}
+
+/// Whether this host's list of groups has `name`.
+pub(crate) fn group_exists(name: &str) -> bool {
+    group(&read(Path::new(GROUPS)), name).is_some()
 }
 
 fn read(path: &Path) -> String {

@@ -5,20 +5,24 @@
 //!                                                                    signal: stop accepting, put jobs down, leave guests
 //! ```
 //!
-//! [`run`] is told where everything is: which file or variable said so is the command line's part. The daemon ends
+//! [`Settings`] joins what the command line, the environment and the configuration file say; where that file is and what
+//! the environment holds is the command line's part. The daemon ends
 //! without ending anything: guests run on and are found again, jobs go on at the next start. No policy about machines
 //! lives here.
 
 #![forbid(unsafe_code)]
 
 mod access;
+mod config;
 mod error;
+mod journal;
 mod log;
 mod notify;
 mod places;
 mod run;
 
+pub use config::{ConfigError, ConfigFile, Given, Origin, Setting, Settings};
 pub use error::{ServeError, ServeErrorKind};
-pub use log::start_logging;
-pub use places::{default_data, default_socket, system_socket};
+pub use log::{LogTarget, start_logging};
+pub use places::{default_config, default_data, default_socket, system_config, system_socket};
 pub use run::{EngineChoice, ServiceOptions, run, run_until};

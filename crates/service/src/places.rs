@@ -27,6 +27,21 @@ pub fn default_data(uid: u32, xdg_data_home: Option<PathBuf>, home: Option<PathB
     usable(xdg_data_home).or_else(|| usable(home).map(|h| h.join(".local/share"))).map(|d| d.join("slipway"))
 }
 
+/// The configuration file of root's daemon.
+pub fn system_config() -> PathBuf {
+    PathBuf::from("/etc/slipway/config.toml")
+}
+
+/// Configuration file of user `uid`'s daemon; `xdg_config_home` and `home` are those variables' values.
+pub fn default_config(uid: u32, xdg_config_home: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
+    if uid == 0 {
+        return Some(system_config());
+    }
+    let usable = |p: Option<PathBuf>| p.filter(|p| p.is_absolute());
+    let dir = usable(xdg_config_home).or_else(|| usable(home).map(|h| h.join(".config")))?;
+    Some(dir.join("slipway/config.toml"))
+}
+
 /// The socket of root's daemon.
 pub fn system_socket() -> PathBuf {
     PathBuf::from("/run/slipway/slipway.sock")
@@ -155,7 +170,7 @@ mod tests {
     use super::*;
 
     fn mine() -> Access {
-        Access::of_host(rustix::process::geteuid().as_raw().max(1))
+        Access::of_host(rustix::process::geteuid().as_raw().max(1), None)
     }
 
     #[test]
@@ -165,6 +180,10 @@ mod tests {
         assert_eq!(default_data(7, p("/x"), p("/home/a")), p("/x/slipway"));
         assert_eq!(default_data(7, p("rel"), p("/home/a")), p("/home/a/.local/share/slipway"));
         assert_eq!(default_data(7, None, None), None);
+        assert_eq!(default_config(0, p("/x"), p("/root")), p("/etc/slipway/config.toml"));
+        assert_eq!(default_config(7, p("/x"), p("/home/a")), p("/x/slipway/config.toml"));
+        assert_eq!(default_config(7, p("rel"), p("/home/a")), p("/home/a/.config/slipway/config.toml"));
+        assert_eq!(default_config(7, None, None), None);
         assert_eq!(default_socket(0, p("/x")), PathBuf::from("/run/slipway/slipway.sock"));
         assert_eq!(default_socket(7, p("/run/user/7")), PathBuf::from("/run/user/7/slipway/slipway.sock"));
         assert_eq!(default_socket(7, None), PathBuf::from("/tmp/slipway-7/slipway.sock"));

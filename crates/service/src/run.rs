@@ -19,21 +19,30 @@ use crate::places;
 
 /// How long running steps of jobs may take to stop.
 const JOB_GRACE: Duration = Duration::from_secs(20);
-/// How long finished jobs are remembered.
-const JOB_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often old jobs are forgotten.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Threads that talk to clients; the work is done on blocking ones.
 const WORKERS: usize = 2;
 
 /// Which engine runs guests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
     /// QEMU.
     #[default]
     Qemu,
     /// The simulator: guests that only pretend, for clients' tests.
     Sim,
+}
+
+impl EngineChoice {
+    /// The word for it in the configuration file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Sim => "sim",
+        }
+    }
 }
 
 /// What a daemon is told.
@@ -43,12 +52,18 @@ pub struct ServiceOptions {
     pub data: PathBuf,
     /// Socket to listen at; absolute.
     pub socket: PathBuf,
+    /// The group whose members may use root's daemon.
+    pub group: Option<String>,
     /// What runs guests.
     pub engine: EngineChoice,
     /// Written when requests are accepted; holds the socket's path.
     pub ready_file: Option<PathBuf>,
     /// systemd's `NOTIFY_SOCKET`.
     pub notify_socket: Option<OsString>,
+    /// Jobs that run at a time.
+    pub job_workers: usize,
+    /// How long finished jobs are remembered.
+    pub job_retention: Duration,
 }
 
 /// Runs a daemon until SIGTERM or SIGINT.
@@ -91,7 +106,7 @@ pub fn run_until<F: Future<Output = ()> + Send + 'static>(
     places::own_dir(&options.data, 0o700)?;
     // The lock comes first: it tells a second daemon on the same data, whatever its socket.
     let store = open_store(&options.data)?;
-    let access = Access::of_host(rustix::process::geteuid().as_raw());
+    let access = Access::of_host(rustix::process::geteuid().as_raw(), options.group.as_deref());
     let listener = places::listen(&options.socket, &access)?;
     // From here on clients connect and wait, instead of finding nobody while guests and jobs are looked for.
     let served = serve(options, store, listener, access, stop);
@@ -136,6 +151,7 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
         store: Arc::new(store),
         engine,
         facts,
+        jobs: job::Options { workers: options.job_workers },
     })
     .map_err(|e| {
         let error = ServeError::new(Kind::Host, format!("cannot open `{}`", options.data.display()));
@@ -149,7 +165,7 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
     let done = tokio.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener).map_err(threads)?;
         ready(options)?;
-        let pruner = tokio::spawn(prune(Arc::clone(&host)));
+        let pruner = tokio::spawn(prune(Arc::clone(&host), options.job_retention));
         let router = rest::server::router(Arc::clone(&host));
         let admit =
             |who: &tokio::net::unix::UCred| access.admit(who.uid(), who.gid()).map(|name| Peer { name });
@@ -215,12 +231,12 @@ fn ready(options: &ServiceOptions) -> Result<(), ServeError> {
 }
 
 /// Forgets old jobs, now and then.
-async fn prune(host: Arc<Host>) {
+async fn prune(host: Arc<Host>, retention: Duration) {
     let mut clock = tokio::time::interval(PRUNE_INTERVAL);
     loop {
         clock.tick().await;
         let host = Arc::clone(&host);
-        match tokio::task::spawn_blocking(move || host.jobs().prune(JOB_RETENTION)).await {
+        match tokio::task::spawn_blocking(move || host.jobs().prune(retention)).await {
             Ok(Ok(0)) | Err(_) => {}
             Ok(Ok(n)) => tracing::info!("forgot {n} finished jobs"),
             Ok(Err(e)) => tracing::warn!("finished jobs were not forgotten: {}", machine::chain(&e)),

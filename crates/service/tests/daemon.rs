@@ -5,6 +5,7 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rest::client::{Client, ClientError};
 use rest::wire::Define;
@@ -15,9 +16,12 @@ fn options(dir: &Path, data: &str, socket: &str) -> ServiceOptions {
     ServiceOptions {
         data: dir.join(data),
         socket: dir.join(socket),
+        group: None,
         engine: EngineChoice::Sim,
         ready_file: Some(dir.join(format!("{socket}.ready"))),
         notify_socket: None,
+        job_workers: 4,
+        job_retention: Duration::from_secs(3600),
     }
 }
 

@@ -14,6 +14,10 @@ const OWN: &[(&str, &str)] = &[
     ),
     ("cancelled", "Somebody ended the job. What it had made was removed; the machine or plan is as it was."),
     (
+        "bad-setting",
+        "A setting of the daemon cannot be used; the message names the file and line, option or variable that said it. `slipway serve --check-config` tries it all without starting anything.",
+    ),
+    (
         "check-failed",
         "The disk breaks rules of its format; each is listed with its offset. Keep a copy before anything writes to it.",
     ),

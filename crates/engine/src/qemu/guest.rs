@@ -139,6 +139,7 @@ fn run_state(word: &str) -> RunState {
 }
 
 fn supervise(inner: &Inner, mut events: Receiver<Event>, exit: Option<&Receiver<ExitStatus>>) {
+    let _about = tracing::info_span!("supervisor", guest = %inner.spec.id).entered();
     loop {
         while let Ok(event) = events.recv() {
             inner.apply(&event);
@@ -151,7 +152,7 @@ fn supervise(inner: &Inner, mut events: Receiver<Event>, exit: Option<&Receiver<
                 inner.end(exit);
                 return;
             }
-            tracing::warn!(guest = %inner.spec.id, pid = inner.process.pid(), "control connection lost; reconnecting");
+            tracing::warn!(pid = inner.process.pid(), "control connection lost; reconnecting");
             if let Ok((client, fresh)) = Client::connect(&inner.sockets.join(args::QMP_SOCKET)) {
                 let word = client.status(ORDER_LIMIT).unwrap_or_default();
                 *lock(&inner.client) = Arc::new(client);

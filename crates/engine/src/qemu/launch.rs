@@ -302,7 +302,7 @@ fn start_processes(
                 tpm.into_iter().for_each(Tpm::abandon);
                 // Some containers forbid seccomp filters; a guest without one is better than none, but say so.
                 if sandbox && error.to_string().contains("seccomp") {
-                    tracing::warn!(guest = %spec.id, %error, "starting QEMU without its sandbox");
+                    tracing::warn!(%error, "starting QEMU without its sandbox");
                     sandbox = false;
                     continue;
                 }
@@ -335,7 +335,7 @@ fn start_qemu(plan: &Plan<'_>, config: &QemuConfig, qemu: &Qemu) -> Result<Start
     command.args(args::arguments(plan));
     let out = log.try_clone().map_err(|e| io_error(&log_path, "cannot be shared", e))?;
     command.stdin(Stdio::null()).stdout(out).stderr(log);
-    tracing::debug!(guest = %spec.id, ?command, "starting QEMU");
+    tracing::debug!(?command, "starting QEMU");
     let inherit: Vec<&InheritedFd> = plan.taps.iter().flatten().collect();
     let child = process::spawn(&mut command, &inherit)
         .map_err(|e| fail(StartErrorKind::Failed, "QEMU could not be started").with_source(e))?;

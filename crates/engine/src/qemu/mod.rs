@@ -114,6 +114,7 @@ impl QemuEngine {
 
 impl Engine for QemuEngine {
     fn start(&self, spec: &GuestSpec, events: Sender<GuestEvent>) -> Result<Box<dyn Guest>, StartError> {
+        let _about = tracing::info_span!("start", guest = %spec.id).entered();
         let qemu = self.qemu()?;
         let launched = launch::launch(spec, &self.config, &qemu, &|| self.kvm(&qemu))?;
         let parts = Parts {
@@ -147,6 +148,7 @@ impl Engine for QemuEngine {
                 return Err(error.with_source(e));
             }
         };
+        let _about = tracing::info_span!("attach", guest = %record.spec.id).entered();
         let sockets = runtime::socket_dir(runtime_dir, &self.config.short_dir).map_err(|e| {
             fail(AttachErrorKind::Failed, format!("{at} has no short name for its sockets")).with_source(e)
         })?;
@@ -186,7 +188,7 @@ impl Engine for QemuEngine {
             switch::join(&record.spec, &process, &sockets, &self.config, &qemu.program.path)
         });
         if let Err(error) = rejoined {
-            tracing::warn!(guest = %record.spec.id, %error, "private switch");
+            tracing::warn!(%error, "private switch");
         }
         if client.status(ATTACH_LIMIT).map_err(failed)? == "prelaunch" {
             launch::finish(&record.spec, &client).map_err(|e| {

@@ -74,9 +74,11 @@ impl Client {
         });
         let (greeted, greeting) = mpsc::sync_channel(1);
         let for_reader = Arc::clone(&shared);
+        // What it says is about the guest that whoever connects is busy with.
+        let span = tracing::Span::current();
         std::thread::Builder::new()
             .name("qmp".into())
-            .spawn(move || read_until_end(reader, &for_reader, &greeted))?;
+            .spawn(move || span.in_scope(|| read_until_end(reader, &for_reader, &greeted)))?;
         let client = Client { shared, writer: Mutex::new(stream), closer, next_id: AtomicU64::new(1) };
         match greeting.recv_timeout(HELLO_LIMIT) {
             Ok(()) => {}

@@ -50,7 +50,7 @@ impl Inner {
             if lock(&entry.parked).is_none() {
                 schedule.inherited.push(id);
             }
-            tracing::info!(job = %id, kind = entry.meta.kind, "found unfinished");
+            tracing::info!(job = %id, kind = entry.meta.kind, subject = entry.meta.subject, "found unfinished");
             schedule.entries.insert(id, entry);
         }
         Ok(())

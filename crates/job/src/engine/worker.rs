@@ -71,7 +71,8 @@ pub(super) fn work(inner: &Arc<Inner>) {
 impl Inner {
     /// Runs a job until it is over, put down or parked.
     fn run(&self, entry: &Entry) {
-        let span = tracing::info_span!("job", id = %entry.id, kind = entry.meta.kind);
+        let span =
+            tracing::info_span!("job", job = %entry.id, kind = entry.meta.kind, subject = entry.meta.subject);
         let _entered = span.enter();
         // Parked ones are never queued.
         let Some(kind) = &entry.kind else { return };

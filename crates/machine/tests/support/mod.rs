@@ -76,6 +76,7 @@ impl Lab {
             store,
             engine: Arc::new(self.sim.clone()),
             facts: Some(self.facts.clone()),
+            jobs: job::Options::default(),
         })
         .unwrap()
     }

@@ -17,6 +17,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::{MAX_BODY, Peer, Refusal};
 
@@ -24,6 +26,9 @@ use super::{MAX_BODY, Peer, Refusal};
 pub const MAX_HEAD: usize = 32 << 10;
 /// Most header lines of a request.
 pub const MAX_HEADERS: usize = 64;
+
+/// Most bytes of a request's path that are logged.
+const MAX_LOGGED_PATH: usize = 200;
 
 /// What somebody who is not admitted can do.
 const OWN_DAEMON: &str = "run a daemon of your own with `slipway serve`, or ask root to add you to the group `slipway`, which may use root's";
@@ -58,8 +63,9 @@ pub async fn serve(
     admit: impl Fn(&UCred) -> Option<Peer>,
     stop: impl Future<Output = ()>,
 ) {
-    let router =
-        router.layer(middleware::from_fn(move |request, next| whole_body(limits.body, request, next)));
+    let router = router
+        .layer(middleware::from_fn(move |request, next| whole_body(limits.body, request, next)))
+        .layer(middleware::from_fn(with_span));
     let slots = Arc::new(Semaphore::new(limits.connections as usize));
     let (stopping, stopped) = watch::channel(false);
     tokio::pin!(stop);
@@ -125,6 +131,15 @@ async fn connection(stream: UnixStream, router: Router, head: Duration, mut stop
     if let Err(e) = ended {
         tracing::debug!("a connection ended early: {e}");
     }
+}
+
+/// Gives what a request logs its method, its path, who asked and, once that is known, the machine concerned.
+async fn with_span(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().map_or("", |peer| &peer.name);
+    let path = request.uri().path();
+    let path = path.get(..MAX_LOGGED_PATH).unwrap_or(path);
+    let span = tracing::info_span!("request", method = %request.method(), path, peer, machine = Empty);
+    next.run(request).instrument(span).await
 }
 
 /// Reads the whole body within its limits before a handler sees the request.

@@ -12,7 +12,7 @@ use machine::{Host, Reason};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{App, Peer, Refusal, absolute, blocking};
+use super::{App, Peer, Refusal, absolute, blocking, named};
 use crate::wire::{
     Console, Define, Edit, Export, JobReference, Machine, MachineList, Problem, SendKeys, Shutdown,
 };
@@ -37,7 +37,7 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<MachineList>, Re
 #[utoipa::path(get, path = "/v1/machines/{machine}", tag = "machines", params(("machine" = String, Path)),
     responses((status = 200, body = Machine), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn show(State(app): State<App>, Path(word): Path<String>) -> Result<Json<Machine>, Refusal> {
-    let view = blocking(&app, move |h| h.machine(h.resolve(&word)?)).await?;
+    let view = blocking(&app, move |h| h.machine(named(h, &word)?)).await?;
     Ok(Json(view.into()))
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn edit(
         absolute(path, "disk")?;
     }
     let view = blocking(&app, move |h| {
-        let id = h.resolve(&word)?;
+        let id = named(h, &word)?;
         let now = h.machine(id)?.record.settings.hardware;
         let edit = edit.domain(now).map_err(|why| machine::Error::new(Reason::InvalidArgument, why))?;
         h.edit(id, &edit)
@@ -95,7 +95,7 @@ pub(crate) async fn delete(
     Path(word): Path<String>,
     Query(query): Query<DeleteQuery>,
 ) -> Result<StatusCode, Refusal> {
-    blocking(&app, move |h| h.delete(h.resolve(&word)?, query.keep_disks)).await?;
+    blocking(&app, move |h| h.delete(named(h, &word)?, query.keep_disks)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -105,7 +105,7 @@ async fn act(
     act: impl FnOnce(&std::sync::Arc<Host>, Uuid) -> Result<(), machine::Error> + Send + 'static,
 ) -> Result<Json<Machine>, Refusal> {
     let view = blocking(&app, move |h| {
-        let id = h.resolve(&word)?;
+        let id = named(h, &word)?;
         act(h, id)?;
         h.machine(id)
     })
@@ -182,7 +182,7 @@ pub(crate) async fn console(
     State(app): State<App>,
     Path(word): Path<String>,
 ) -> Result<Json<Console>, Refusal> {
-    let console = blocking(&app, move |h| h.console(h.resolve(&word)?)).await?;
+    let console = blocking(&app, move |h| h.console(named(h, &word)?)).await?;
     Ok(Json(console.into()))
 }
 
@@ -193,7 +193,7 @@ pub(crate) async fn screenshot(
     State(app): State<App>,
     Path(word): Path<String>,
 ) -> Result<Response, Refusal> {
-    let picture = blocking(&app, move |h| h.screenshot(h.resolve(&word)?, MAX_SCREENSHOT)).await?;
+    let picture = blocking(&app, move |h| h.screenshot(named(h, &word)?, MAX_SCREENSHOT)).await?;
     Response::builder()
         .header(header::CONTENT_TYPE, picture.media_type)
         .body(Body::from(picture.bytes))
@@ -209,7 +209,7 @@ pub(crate) async fn keys(
     body: Body_<SendKeys>,
 ) -> Result<StatusCode, Refusal> {
     let Json(keys) = body?;
-    blocking(&app, move |h| h.send_keys(h.resolve(&word)?, keys.text.as_deref(), &keys.keys)).await?;
+    blocking(&app, move |h| h.send_keys(named(h, &word)?, keys.text.as_deref(), &keys.keys)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -225,6 +225,6 @@ pub(crate) async fn export(
     let Json(export) = body?;
     absolute(export.directory.clone(), "directory")?;
     let request = export.try_into().map_err(Refusal::invalid)?;
-    let job = blocking(&app, move |h| h.export(h.resolve(&word)?, &request, &peer.name)).await?;
+    let job = blocking(&app, move |h| h.export(named(h, &word)?, &request, &peer.name)).await?;
     Ok((StatusCode::ACCEPTED, Json(JobReference { job })))
 }

@@ -21,6 +21,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use machine::Host;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 pub use error::Refusal;
 pub use jobs::MAX_WAIT;
@@ -84,16 +85,31 @@ pub fn router(host: Arc<Host>) -> Router {
         .with_state(app)
 }
 
-/// Runs `work` on a blocking thread.
+/// Runs `work` on a blocking thread, within its request's span.
 pub(crate) async fn blocking<T: Send + 'static>(
     app: &App,
     work: impl FnOnce(&Arc<Host>) -> Result<T, machine::Error> + Send + 'static,
 ) -> Result<T, Refusal> {
     let host = Arc::clone(&app.host);
-    match tokio::task::spawn_blocking(move || work(&host)).await {
+    let request = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || request.in_scope(|| work(&host))).await {
         Ok(result) => result.map_err(Refusal::from),
         Err(_) => Err(Refusal::internal("the request's worker ended unexpectedly")),
     }
+}
+
+/// The machine that a request's `word` names; the request's log lines are about it from here on.
+pub(crate) fn named(host: &Host, word: &str) -> Result<Uuid, machine::Error> {
+    host.resolve(word).inspect(about)
+}
+
+/// As [`named`], of a planned machine.
+pub(crate) fn planned_named(host: &Host, word: &str) -> Result<Uuid, machine::Error> {
+    host.resolve_planned(word).inspect(about)
+}
+
+fn about(machine: &Uuid) {
+    tracing::Span::current().record("machine", tracing::field::display(machine));
 }
 
 /// A path from a client must be absolute: the daemon's working directory is nobody's.

@@ -6,7 +6,7 @@ use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use machine::planned::ImportRequest;
 
-use super::{App, Peer, Refusal, absolute, blocking};
+use super::{App, Peer, Refusal, absolute, blocking, planned_named};
 use crate::wire::{Import, JobReference, Planned, PlannedEdit, PlannedList, Problem};
 
 /// Every planned machine.
@@ -20,7 +20,7 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<PlannedList>, Re
 #[utoipa::path(get, path = "/v1/planned/{planned}", tag = "import", params(("planned" = String, Path)),
     responses((status = 200, body = Planned), (status = 404, body = Problem)))]
 pub(crate) async fn show(State(app): State<App>, Path(word): Path<String>) -> Result<Json<Planned>, Refusal> {
-    let view = blocking(&app, move |h| h.planned_machine(h.resolve_planned(&word)?)).await?;
+    let view = blocking(&app, move |h| h.planned_machine(planned_named(h, &word)?)).await?;
     Ok(Json(view.into()))
 }
 
@@ -61,7 +61,7 @@ pub(crate) async fn edit(
     let Json(edit) = body?;
     check_paths(&edit)?;
     let edit = edit.try_into().map_err(Refusal::invalid)?;
-    let view = blocking(&app, move |h| h.edit_planned(h.resolve_planned(&word)?, &edit)).await?;
+    let view = blocking(&app, move |h| h.edit_planned(planned_named(h, &word)?, &edit)).await?;
     Ok(Json(view.into()))
 }
 
@@ -72,7 +72,7 @@ pub(crate) async fn validate(
     State(app): State<App>,
     Path(word): Path<String>,
 ) -> Result<Json<Planned>, Refusal> {
-    let view = blocking(&app, move |h| h.validate_planned(h.resolve_planned(&word)?)).await?;
+    let view = blocking(&app, move |h| h.validate_planned(planned_named(h, &word)?)).await?;
     Ok(Json(view.into()))
 }
 
@@ -84,7 +84,7 @@ pub(crate) async fn realize(
     Extension(peer): Extension<Peer>,
     Path(word): Path<String>,
 ) -> Result<(StatusCode, Json<JobReference>), Refusal> {
-    let job = blocking(&app, move |h| h.realize(h.resolve_planned(&word)?, &peer.name)).await?;
+    let job = blocking(&app, move |h| h.realize(planned_named(h, &word)?, &peer.name)).await?;
     Ok((StatusCode::ACCEPTED, Json(JobReference { job })))
 }
 
@@ -92,6 +92,6 @@ pub(crate) async fn realize(
 #[utoipa::path(delete, path = "/v1/planned/{planned}", tag = "import", params(("planned" = String, Path)),
     responses((status = 204), (status = 409, body = Problem)))]
 pub(crate) async fn abandon(State(app): State<App>, Path(word): Path<String>) -> Result<StatusCode, Refusal> {
-    blocking(&app, move |h| h.abandon_planned(h.resolve_planned(&word)?)).await?;
+    blocking(&app, move |h| h.abandon_planned(planned_named(h, &word)?)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

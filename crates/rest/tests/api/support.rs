@@ -30,6 +30,7 @@ impl Edge {
             store: Arc::new(store::MemoryStore::new()),
             engine: Arc::new(engine.clone()),
             facts: None,
+            jobs: job::Options::default(),
         })
         .unwrap();
         let tokio =
