@@ -94,6 +94,8 @@ pub enum StartErrorKind {
     NoResources,
     /// It did not come up within the limit.
     TimedOut,
+    /// The saved state cannot be loaded: damaged, of other hardware, or of an engine too different.
+    BadState,
     /// Anything else; the message carries the engine's last words.
     Failed,
 }
@@ -130,6 +132,10 @@ pub enum GuestErrorKind {
     Locked,
     /// Not something this guest or engine can do.
     Unsupported,
+    /// The caller broke it off.
+    Cancelled,
+    /// No room for what was to be written.
+    NoSpace,
     /// The engine refused; the message carries its words.
     Refused,
     /// A file or socket of ours failed.

@@ -7,6 +7,7 @@
 //! What this leaves to others: when to start or stop what (the domain), and how (each engine).
 
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -23,6 +24,23 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// See [`StartErrorKind`](crate::StartErrorKind); nothing is left running.
     fn start(&self, spec: &GuestSpec, events: Sender<GuestEvent>) -> Result<Box<dyn Guest>, StartError>;
+
+    /// Starts a guest from what [`Guest::save`] wrote to `state`. When this returns its memory and devices are as they
+    /// were and it is [`RunState::Frozen`]: not one instruction has run, and none of its disks was written.
+    /// [`Guest::thaw`] lets it run, [`Guest::power_off`] leaves `state` as good as before.
+    ///
+    /// `spec` must describe the same hardware, with the machine version, CPU model and accelerator that it was saved
+    /// with: an engine may load a state into other hardware without noticing, so that is the caller's to compare, and
+    /// so is whether `state` is what was written.
+    ///
+    /// # Errors
+    /// As [`Engine::start`], and [`BadState`](crate::StartErrorKind::BadState); nothing is left running.
+    fn restore(
+        &self,
+        spec: &GuestSpec,
+        state: &Path,
+        events: Sender<GuestEvent>,
+    ) -> Result<Box<dyn Guest>, StartError>;
 
     /// Takes over a guest that outlived us; `None` when none runs there.
     ///
@@ -62,6 +80,30 @@ pub trait Guest: Send + Sync {
 
     /// Presses its reset button.
     fn reset(&self) -> Result<(), GuestError>;
+
+    /// Whether it could be saved now: some devices and disk formats cannot.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::GuestErrorKind::Unsupported) says what stands in the way.
+    fn can_save(&self) -> Result<(), GuestError>;
+
+    /// Freezes it and writes memory and devices to the file `state`, over what is there. When this returns the bytes
+    /// are written, not synced, the guest is [`RunState::Frozen`] and its disks are as the state needs them:
+    /// [`Guest::thaw`] or [`Guest::power_off`] comes next.
+    ///
+    /// `watch` is asked before anything is written and then several times a second; breaking off ends the save as [`Cancelled`](crate::GuestErrorKind).
+    /// After any error the guest goes on as before and the file is good for nothing. A guest that an earlier save left
+    /// frozen is thawed first.
+    fn save(
+        &self,
+        state: &Path,
+        watch: &mut dyn FnMut(SaveProgress) -> ControlFlow<()>,
+    ) -> Result<(), GuestError>;
+
+    /// Lets a guest that [`Guest::save`] or [`Engine::restore`] froze go on: running, or paused where it was paused
+    /// before the save. Ends a save that is under way, also one that an earlier process began. Fine when it is not
+    /// frozen.
+    fn thaw(&self) -> Result<(), GuestError>;
 
     /// Pulls its plug. When this returns the process is gone and its disks are free. Fine when it was gone already.
     fn power_off(&self) -> Result<(), GuestError>;
@@ -118,8 +160,11 @@ pub enum GuestEvent {
     Paused,
     /// Its processors go on.
     Resumed,
-    /// It was reset, by itself or by us.
-    Reset,
+    /// It was reset.
+    Reset {
+        /// It did so itself: it rebooted.
+        by_guest: bool,
+    },
     /// It was asked to shut down.
     ShutdownRequested,
     /// A disk failed it and the guest was paused so that it does not see the error.
@@ -166,10 +211,21 @@ pub enum RunState {
     Running,
     /// Processors stand.
     Paused,
+    /// Processors stand for a save or since a restore, until [`Guest::thaw`].
+    Frozen,
     /// Asked to shut down and still at it.
     ShuttingDown,
     /// Gone.
     Stopped,
+}
+
+/// How far a save has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct SaveProgress {
+    /// Bytes of memory looked at.
+    pub done: u64,
+    /// Bytes of memory; 0 while it is not known.
+    pub total: u64,
 }
 
 /// How a guest was asked to shut down.

@@ -15,6 +15,9 @@ pub struct HostReport {
     pub program: Option<Program>,
     /// Whether KVM can be used, and why not.
     pub kvm: KvmVerdict,
+    /// Machine versions that guests can be given ([`Resolved::machine_version`](crate::Resolved)): a state saved with
+    /// another cannot be restored.
+    pub machine_versions: Vec<String>,
     /// UEFI firmware found.
     pub firmware: Vec<FirmwareFound>,
     /// The TPM emulator.

@@ -1,7 +1,7 @@
 //! A running guest, and any QEMU image as NBD.
 //!
 //! ```text
-//!   GuestSpec ──► Engine::start ──► Box<dyn Guest> ── pause, reset, shutdown, screenshot, keys, media, link, agent
+//!   GuestSpec ──► Engine::start ──► Box<dyn Guest> ── pause, reset, shutdown, save, screenshot, keys, media, link, agent
 //!                      │                  ▲
 //!                      ▼                  │ QMP, agent (Unix sockets in the guest's runtime directory)
 //!              a process of its own ──────┘── events ──► mpsc channel ──► the domain
@@ -29,7 +29,8 @@ pub mod varstore;
 
 pub use error::{AttachError, AttachErrorKind, GuestError, GuestErrorKind, StartError, StartErrorKind};
 pub use guest::{
-    AgentInterface, AgentOs, Engine, Guest, GuestEvent, PictureFormat, RunState, ShutdownVia, StoppedBy,
+    AgentInterface, AgentOs, Engine, Guest, GuestEvent, PictureFormat, RunState, SaveProgress, ShutdownVia,
+    StoppedBy,
 };
 pub use host::{Check, FirmwareFound, HostReport, KvmVerdict, Program, Verdict};
 pub use qemu::{QemuConfig, QemuEngine};

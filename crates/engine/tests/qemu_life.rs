@@ -43,7 +43,7 @@ fn a_guest_outlives_its_handle_and_is_found_again() {
     guest.pause().unwrap();
     event(&events, |e| *e == GuestEvent::Paused);
     guest.reset().unwrap();
-    event(&events, |e| *e == GuestEvent::Reset);
+    event(&events, |e| *e == GuestEvent::Reset { by_guest: false });
     guest.power_off().unwrap();
     assert_eq!(guest.state(), RunState::Stopped);
     let last = event(&events, |e| matches!(e, GuestEvent::Stopped { .. } | GuestEvent::Died { .. }));

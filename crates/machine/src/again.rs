@@ -63,7 +63,7 @@ impl Host {
         let (events, inbox) = mpsc::channel();
         match self.engine.attach(&self.places(record).runtime, events) {
             Ok(Some(guest)) => match guest.state() {
-                RunState::Paused => Found::Guest(guest, PowerState::Paused, inbox),
+                RunState::Paused | RunState::Frozen => Found::Guest(guest, PowerState::Paused, inbox),
                 RunState::Stopped => Found::Nothing,
                 _ => Found::Guest(guest, PowerState::Running, inbox),
             },

@@ -178,7 +178,7 @@ impl Host {
         // Events come late: what counts is what the guest is doing by now. One that runs on while it shuts down or is
         // being stopped is still doing that.
         match (running.power, guest.state()) {
-            (PowerState::Stopping, _) | (_, RunState::Stopped) => {}
+            (PowerState::Stopping, _) | (_, RunState::Stopped | RunState::Frozen) => {}
             (_, RunState::Paused) => running.power = PowerState::Paused,
             (PowerState::ShuttingDown, _) => {}
             (_, RunState::Starting | RunState::Running | RunState::ShuttingDown) => {

@@ -406,6 +406,15 @@ impl engine::Engine for Late {
         self.sim.start(spec, sender)
     }
 
+    fn restore(
+        &self,
+        spec: &engine::GuestSpec,
+        state: &std::path::Path,
+        events: mpsc::Sender<GuestEvent>,
+    ) -> Result<Box<dyn Guest>, engine::StartError> {
+        self.sim.restore(spec, state, events)
+    }
+
     fn attach(
         &self,
         runtime_dir: &std::path::Path,

@@ -65,6 +65,8 @@ pub(super) struct Plan<'a> {
     pub(super) taps: &'a [Option<InheritedFd>],
     /// Whether seccomp is there to be used.
     pub(super) sandbox: bool,
+    /// Whether it waits for a saved state instead of beginning at its firmware.
+    pub(super) incoming: bool,
 }
 
 /// How a disk image file is opened.
@@ -130,6 +132,9 @@ fn base(args: &mut Args, plan: &Plan<'_>) {
     args.flag("-nodefaults");
     args.flag("-no-user-config");
     args.flag("-S");
+    if plan.incoming {
+        args.pair("-incoming", "defer");
+    }
     if plan.sandbox {
         args.pair("-sandbox", SANDBOX);
     }
@@ -556,6 +561,7 @@ mod tests {
             files,
             taps: &[],
             sandbox: true,
+            incoming: false,
         }
     }
 
@@ -588,6 +594,17 @@ mod tests {
         let files = vec![direct; 4];
         let args = arguments(&plan_of(&spec, "pc-q35-10.0", &files));
         check("generation-2", include_str!("golden/generation-2.txt"), &shown(&args));
+    }
+
+    #[test]
+    fn a_guest_to_be_restored_differs_in_one_option_only() {
+        let spec = generation_1();
+        let plan = plan_of(&spec, "pc-i440fx-10.0", &[]);
+        let fresh = arguments(&plan);
+        let mut restored = arguments(&Plan { incoming: true, ..plan });
+        let at = restored.iter().position(|a| a == "-incoming").unwrap();
+        assert_eq!(restored.drain(at..at + 2).next_back().as_deref(), Some("defer"));
+        assert_eq!(restored, fresh);
     }
 
     #[test]

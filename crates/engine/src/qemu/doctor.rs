@@ -77,6 +77,7 @@ pub(super) fn report(config: &QemuConfig, qemu: Result<Qemu, StartError>, kvm: K
     checks.push(bridge_check(&bridges, bridge_helper.as_deref()));
     HostReport {
         engine: "qemu".into(),
+        machine_versions: qemu.as_ref().map(|q| q.machines.clone()).unwrap_or_default(),
         program: qemu.ok().map(|q| q.program),
         kvm,
         firmware,

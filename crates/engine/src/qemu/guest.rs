@@ -18,11 +18,10 @@ use serde_json::{Value, json};
 
 use super::process::{self, Process};
 use super::runtime::{self, Record};
-use super::switch;
-use super::{agent, args, keymap, launch, layout};
+use super::{agent, args, keymap, launch, layout, state, switch};
 use crate::error::{GuestError, GuestErrorKind};
 use crate::guest::{
-    AgentInterface, AgentOs, Guest, GuestEvent, PictureFormat, RunState, ShutdownVia, StoppedBy,
+    AgentInterface, AgentOs, Guest, GuestEvent, PictureFormat, RunState, SaveProgress, ShutdownVia, StoppedBy,
 };
 use crate::keys::Chord;
 use crate::qmp::{Client, Event, QmpError};
@@ -57,10 +56,15 @@ pub(super) struct Inner {
     /// We killed it: its end is no accident.
     killed: AtomicBool,
     pictures: AtomicU64,
+    /// Held by a save or a thaw.
+    freezing: Mutex<()>,
 }
 
 struct Status {
+    /// As QEMU has it, which knows nothing of frozen guests.
     run: RunState,
+    /// Frozen, and whether it is to run when it is thawed.
+    frozen: Option<bool>,
     /// Why QEMU said it is ending.
     ending: Option<StoppedBy>,
     panicked: bool,
@@ -92,6 +96,8 @@ pub(super) struct Parts {
     pub(super) sockets: PathBuf,
     pub(super) short_dir: PathBuf,
     pub(super) process: Process,
+    /// Frozen, and whether it is to run when it is thawed.
+    pub(super) frozen: Option<bool>,
     /// Its exit status, where it is our own child.
     pub(super) exit: Option<Receiver<ExitStatus>>,
     pub(super) client: Client,
@@ -101,9 +107,11 @@ pub(super) struct Parts {
 impl QemuGuest {
     /// Takes charge of a guest that has just been told to go, or that was found running.
     pub(super) fn supervise(parts: Parts, listener: Sender<GuestEvent>) -> std::io::Result<QemuGuest> {
-        let Parts { spec, resolved, sockets, short_dir, process, exit, client, events } = parts;
+        let Parts { spec, resolved, sockets, short_dir, process, frozen, exit, client, events } = parts;
         let run = client.status(ORDER_LIMIT).map_or(RunState::Running, |word| run_state(&word));
-        let mut status = Status { run, ending: None, panicked: false, events: Some(listener) };
+        // Thawed, and we died before that was on record.
+        let frozen = frozen.filter(|_| run != RunState::Running);
+        let mut status = Status { run, frozen, ending: None, panicked: false, events: Some(listener) };
         status.tell(GuestEvent::Started);
         let inner = Arc::new(Inner {
             spec,
@@ -117,6 +125,7 @@ impl QemuGuest {
             detached: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             pictures: AtomicU64::new(0),
+            freezing: Mutex::new(()),
         });
         let for_thread = Arc::clone(&inner);
         std::thread::Builder::new()
@@ -191,7 +200,8 @@ impl Inner {
             "STOP" => {}
             "RESUME" => self.transition(RunState::Running),
             "RESET" => {
-                tell(GuestEvent::Reset);
+                let by_guest = event.data.get("guest").and_then(Value::as_bool).unwrap_or(false);
+                tell(GuestEvent::Reset { by_guest });
                 // Asked to shut down, it chose to boot again.
                 if lock(&self.status).run == RunState::ShuttingDown {
                     self.transition(RunState::Running);
@@ -216,8 +226,48 @@ impl Inner {
                 disk: self.disk_of(event),
                 message: event.text("reason").unwrap_or("input/output error").to_owned(),
             }),
+            // `state` listens to these itself.
+            "MIGRATION" | "MIGRATION_PASS" => {}
             _ => tell(GuestEvent::Other { name: event.name.clone() }),
         }
+    }
+
+    pub(super) fn id(&self) -> uuid::Uuid {
+        self.spec.id
+    }
+
+    pub(super) fn spec(&self) -> &GuestSpec {
+        &self.spec
+    }
+
+    /// Its state as QEMU has it.
+    pub(super) fn run(&self) -> RunState {
+        lock(&self.status).run
+    }
+
+    /// Whether it is frozen, and is to run when it is thawed.
+    pub(super) fn frozen(&self) -> Option<bool> {
+        lock(&self.status).frozen
+    }
+
+    pub(super) fn note_frozen(&self, frozen: Option<bool>) {
+        lock(&self.status).frozen = frozen;
+    }
+
+    /// One save or thaw at a time.
+    pub(super) fn hold(&self) -> MutexGuard<'_, ()> {
+        lock(&self.freezing)
+    }
+
+    /// Everything that QEMU tells from now on.
+    pub(super) fn news(&self) -> Receiver<Event> {
+        lock(&self.client).subscribe()
+    }
+
+    /// QEMU's own word for its state.
+    pub(super) fn word(&self) -> Result<String, GuestError> {
+        let status = self.execute("query-status", Value::Null, ORDER_LIMIT)?;
+        Ok(status.get("status").and_then(Value::as_str).unwrap_or_default().to_owned())
     }
 
     /// The caller's name of the disk an event is about.
@@ -277,7 +327,12 @@ impl Inner {
         }
     }
 
-    fn execute(&self, command: &str, arguments: Value, limit: Duration) -> Result<Value, GuestError> {
+    pub(super) fn execute(
+        &self,
+        command: &str,
+        arguments: Value,
+        limit: Duration,
+    ) -> Result<Value, GuestError> {
         let client = Arc::clone(&lock(&self.client));
         client.execute(command, arguments, limit).map_err(|error| match error {
             QmpError::Refused { command, source } => {
@@ -295,7 +350,7 @@ impl Inner {
     }
 
     /// Gives an order and waits for the state it leads to.
-    fn order(&self, command: &str, wanted: RunState) -> Result<(), GuestError> {
+    pub(super) fn order(&self, command: &str, wanted: RunState) -> Result<(), GuestError> {
         self.execute(command, Value::Null, ORDER_LIMIT)?;
         match self.wait_until(ORDER_LIMIT, |s| s == wanted || s == RunState::Stopped) {
             state if state == wanted => Ok(()),
@@ -356,7 +411,11 @@ impl Guest for QemuGuest {
     }
 
     fn state(&self) -> RunState {
-        lock(&self.inner.status).run
+        let status = lock(&self.inner.status);
+        match (status.run, status.frozen) {
+            (RunState::Paused | RunState::Starting, Some(_)) => RunState::Frozen,
+            (run, _) => run,
+        }
     }
 
     fn pid(&self) -> Option<u32> {
@@ -376,6 +435,22 @@ impl Guest for QemuGuest {
 
     fn reset(&self) -> Result<(), GuestError> {
         self.inner.execute("system_reset", Value::Null, ORDER_LIMIT).map(|_| ())
+    }
+
+    fn can_save(&self) -> Result<(), GuestError> {
+        state::can_save(&self.inner)
+    }
+
+    fn save(
+        &self,
+        file: &Path,
+        watch: &mut dyn FnMut(SaveProgress) -> std::ops::ControlFlow<()>,
+    ) -> Result<(), GuestError> {
+        state::save(&self.inner, file, watch)
+    }
+
+    fn thaw(&self) -> Result<(), GuestError> {
+        state::thaw(&self.inner)
     }
 
     fn power_off(&self) -> Result<(), GuestError> {
@@ -407,7 +482,7 @@ impl Guest for QemuGuest {
             RunState::Stopped => {
                 return Err(GuestError::new(GuestErrorKind::Gone, "the guest is gone"));
             }
-            RunState::Paused | RunState::Starting => {
+            RunState::Paused | RunState::Frozen | RunState::Starting => {
                 return Err(GuestError::new(
                     GuestErrorKind::WrongState,
                     "a guest whose processors stand cannot shut down; resume it first",
@@ -584,6 +659,7 @@ mod tests {
             sockets: spec.runtime_dir.clone(),
             short_dir: tmp.path().join("s"),
             process,
+            frozen: None,
             exit: None,
             client,
             events,

@@ -22,6 +22,8 @@ pub(super) const FIX_SWTPM: &str = "sudo apt install swtpm";
 #[derive(Debug, Clone)]
 pub(super) struct Qemu {
     pub(super) program: Program,
+    /// Versioned machine types of both chipsets.
+    pub(super) machines: Vec<String>,
     pc: String,
     q35: String,
 }
@@ -64,7 +66,7 @@ impl Qemu {
         };
         let (pc, q35) = (alias("pc")?, alias("q35")?);
         let program = Program { version: words.lines().next().unwrap_or_default().to_owned(), path };
-        Ok(Qemu { program, pc, q35 })
+        Ok(Qemu { program, machines: parse_machines(&machines), pc, q35 })
     }
 
     /// The newest versioned machine type of a chipset.
@@ -87,6 +89,14 @@ fn parse_alias(machines: &str, name: &str) -> Option<String> {
     let line = machines.lines().find(|l| l.split_ascii_whitespace().next() == Some(name))?;
     let (_, target) = line.split_once("(alias of ")?;
     Some(target.split(')').next()?.to_owned())
+}
+
+/// The first words of the lines of `-machine help` that name a version of one of our chipsets.
+fn parse_machines(machines: &str) -> Vec<String> {
+    (machines.lines().filter_map(|l| l.split_ascii_whitespace().next()))
+        .filter(|name| name.starts_with("pc-i440fx-") || name.starts_with("pc-q35-"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Pairs of code and variable template, the best of each kind first: Debian 12 and 13, then Fedora's names.
@@ -143,6 +153,7 @@ mod tests {
             pc-i440fx-10.0       Standard PC (i440FX + PIIX, 1996) (default)\n";
         assert_eq!(parse_alias(machines, "pc").as_deref(), Some("pc-i440fx-10.0"));
         assert_eq!(parse_alias(machines, "q35"), None);
+        assert_eq!(parse_machines(machines), ["pc-i440fx-10.0"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! check spec ─► choose accelerator, machine, CPU, firmware ─► look at files ─► variables ─► record
-//!    ─► TPM ─► taps ─► QEMU, processors standing ─► QMP ─► links, media ─► go
+//!    ─► TPM ─► taps ─► QEMU, processors standing ─► QMP ─► links, media ─► go, or load a saved state and stand
 //! ```
 //!
 //! Whatever fails, what was begun is taken back and QEMU's own last words are in the error. QEMU is started through
@@ -25,6 +25,7 @@ use super::args::{self, FilePlan, Plan};
 use super::install::{self, Qemu};
 use super::process::{self, InheritedFd, Process};
 use super::runtime::{self, ProcessName, Record};
+use super::state;
 use super::tpm::{self, Tpm};
 use super::vpc::{self, Vpc};
 use super::{QemuConfig, bridge, layout, switch};
@@ -53,9 +54,10 @@ fn fail(kind: StartErrorKind, message: impl Into<String>) -> StartError {
     StartError::new(kind, message)
 }
 
-/// Starts a guest.
+/// Starts a guest; from a saved state it is left standing.
 pub(super) fn launch(
     spec: &GuestSpec,
+    saved: Option<&Path>,
     config: &QemuConfig,
     qemu: &Qemu,
     kvm: &dyn Fn() -> KvmVerdict,
@@ -84,11 +86,17 @@ pub(super) fn launch(
     if let (Firmware::Uefi { vars, .. }, Some(found)) = (&spec.firmware, &firmware) {
         create_vars(vars, &found.vars)?;
     }
-    let mut record =
-        Record { version: Record::VERSION, spec: spec.clone(), resolved: resolved.clone(), process: None };
+    let mut record = Record {
+        version: Record::VERSION,
+        spec: spec.clone(),
+        resolved: resolved.clone(),
+        process: None,
+        frozen: saved.map(|_| true),
+    };
     record.write(&spec.runtime_dir).map_err(|e| io_error(&spec.runtime_dir, "cannot be written to", e))?;
 
-    let started = start_processes(spec, config, qemu, &resolved, firmware.as_ref(), &files, &sockets);
+    let made = Made { resolved: &resolved, firmware: firmware.as_ref(), files: &files, sockets: &sockets };
+    let started = start_processes(spec, config, qemu, &made, saved.is_some());
     let (process, exit, client, events) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -101,7 +109,15 @@ pub(super) fn launch(
     let ready = (record.write(&spec.runtime_dir))
         .map_err(|e| io_error(&spec.runtime_dir, "cannot be written to", e))
         .and_then(|()| switch::join(spec, &process, &sockets, config, &qemu.program.path))
-        .and_then(|()| finish(spec, &client));
+        .and_then(|()| match saved {
+            None => finish(spec, &client),
+            Some(file) => {
+                prepare(spec, &client)?;
+                state::load(spec, &client, file)?;
+                // What was loaded has the cables as they were where it was saved.
+                cables(spec, &client)
+            }
+        });
     if let Err(error) = ready {
         process.kill(Signal::KILL);
         process.ended(Duration::from_secs(5));
@@ -272,29 +288,36 @@ pub(super) fn listener(socket: &Path) -> Option<Process> {
 
 type Started = (Process, Receiver<ExitStatus>, Client, Receiver<Event>);
 
+/// What was found out before the first process.
+struct Made<'a> {
+    resolved: &'a Resolved,
+    firmware: Option<&'a FirmwareFound>,
+    files: &'a [Vec<FilePlan>],
+    sockets: &'a Path,
+}
+
 fn start_processes(
     spec: &GuestSpec,
     config: &QemuConfig,
     qemu: &Qemu,
-    resolved: &Resolved,
-    firmware: Option<&FirmwareFound>,
-    files: &[Vec<FilePlan>],
-    sockets: &Path,
+    made: &Made<'_>,
+    incoming: bool,
 ) -> Result<Started, StartError> {
     let mut sandbox = config.sandbox;
     loop {
         let taps = taps(spec)?;
-        let tpm = spec.tpm.as_ref().map(|t| tpm::start(t, &spec.runtime_dir, sockets)).transpose()?;
+        let tpm = spec.tpm.as_ref().map(|t| tpm::start(t, &spec.runtime_dir, made.sockets)).transpose()?;
         let plan = Plan {
             spec,
-            machine: &resolved.machine_version,
-            cpu: &resolved.cpu_model,
-            accel: resolved.accel,
-            firmware_code: firmware.map(|f| f.code.as_path()),
-            sockets,
-            files,
+            machine: &made.resolved.machine_version,
+            cpu: &made.resolved.cpu_model,
+            accel: made.resolved.accel,
+            firmware_code: made.firmware.map(|f| f.code.as_path()),
+            sockets: made.sockets,
+            files: made.files,
             taps: &taps,
             sandbox,
+            incoming,
         };
         match start_qemu(&plan, config, qemu) {
             Ok(started) => return Ok(started),
@@ -391,16 +414,20 @@ fn timed_out(config: &QemuConfig, log: &Path) -> StartError {
     fail(StartErrorKind::TimedOut, format!("QEMU was not ready after {seconds} s: {words}"))
 }
 
+/// QEMU's words on one line, without its own name in front of each, which tells nobody anything.
+pub(super) fn shorten(words: &str) -> String {
+    let bare = words.lines().map(|l| l.split_once("qemu-system-x86_64: ").map_or(l, |(_, rest)| rest));
+    bare.collect::<Vec<_>>().join("; ")
+}
+
 /// What the last words of a QEMU that did not start mean.
 fn judge(words: &str) -> StartError {
     let says = |needle: &str| words.contains(needle);
-    // The program's own name in front of every line tells nobody anything.
-    let message: Vec<&str> =
-        words.lines().map(|l| l.split_once("qemu-system-x86_64: ").map_or(l, |(_, rest)| rest)).collect();
+    let message = shorten(words);
     let message = if message.is_empty() {
         "QEMU ended without a word".to_owned()
     } else {
-        format!("QEMU did not start: {}", message.join("; "))
+        format!("QEMU did not start: {message}")
     };
     if says("Cannot lock pid file") || says("cannot create PID file") {
         fail(StartErrorKind::AlreadyRunning, message)
@@ -427,33 +454,43 @@ fn judge(words: &str) -> StartError {
 
 /// The last steps over QMP: cables that are out, discs that are in, processors that run. Twice does no harm.
 pub(super) fn finish(spec: &GuestSpec, client: &Client) -> Result<(), StartError> {
-    let order = |command: &str, arguments: serde_json::Value| {
-        client.execute(command, arguments, ORDER_LIMIT).map(|_| ()).map_err(|error| match error {
-            QmpError::Refused { command, source } => {
-                let StartErrorBits { kind, hint } = refusal(&source.description);
-                let error = fail(kind, format!("QEMU refused {command}")).with_source(source);
-                match hint {
-                    Some(hint) => error.with_hint(hint),
-                    None => error,
-                }
-            }
-            other => fail(StartErrorKind::Failed, "QEMU ended while it started").with_source(other),
-        })
-    };
-    for (i, nic) in spec.nics.iter().enumerate() {
-        if nic.backend == NicBackend::None {
-            order("set_link", json!({"name": layout::nic_id(i), "up": false}))?;
-        }
-    }
+    prepare(spec, client)?;
+    order(client, "cont", json!({}))
+}
+
+/// Cables that are out and discs that are in.
+fn prepare(spec: &GuestSpec, client: &Client) -> Result<(), StartError> {
+    cables(spec, client)?;
     for drive in &spec.drives {
         if let Some(media) = &drive.media {
-            order(
-                "blockdev-change-medium",
-                insert(&layout::storage_id(drive.bus, drive.slot), media, false),
-            )?;
+            let device = layout::storage_id(drive.bus, drive.slot);
+            order(client, "blockdev-change-medium", insert(&device, media, false))?;
         }
     }
-    order("cont", json!({}))
+    Ok(())
+}
+
+fn cables(spec: &GuestSpec, client: &Client) -> Result<(), StartError> {
+    for (i, nic) in spec.nics.iter().enumerate() {
+        if nic.backend == NicBackend::None {
+            order(client, "set_link", json!({"name": layout::nic_id(i), "up": false}))?;
+        }
+    }
+    Ok(())
+}
+
+fn order(client: &Client, command: &str, arguments: serde_json::Value) -> Result<(), StartError> {
+    client.execute(command, arguments, ORDER_LIMIT).map(|_| ()).map_err(|error| match error {
+        QmpError::Refused { command, source } => {
+            let StartErrorBits { kind, hint } = refusal(&source.description);
+            let error = fail(kind, format!("QEMU refused {command}")).with_source(source);
+            match hint {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }
+        }
+        other => fail(StartErrorKind::Failed, "QEMU ended while it started").with_source(other),
+    })
 }
 
 struct StartErrorBits {
@@ -525,10 +562,17 @@ mod tests {
         let verdict = || KvmVerdict { usable: false, reason: String::new(), fix: None };
         let resolved = resolve(&spec, &qemu, &verdict).unwrap();
         runtime::private_dir(&spec.runtime_dir).unwrap();
-        let record = Record { version: 1, spec: spec.clone(), resolved: resolved.clone(), process: None };
+        let record = Record {
+            version: 1,
+            spec: spec.clone(),
+            resolved: resolved.clone(),
+            process: None,
+            frozen: None,
+        };
         record.write(&spec.runtime_dir).unwrap();
         let sockets = spec.runtime_dir.clone();
-        let started = start_processes(&spec, &config, &qemu, &resolved, None, &[], &sockets).unwrap();
+        let made = Made { resolved: &resolved, firmware: None, files: &[], sockets: &sockets };
+        let started = start_processes(&spec, &config, &qemu, &made, false).unwrap();
         assert_eq!(started.2.status(ORDER_LIMIT).unwrap(), "prelaunch");
         let pid = started.0.pid();
         drop(started); // our death: no process in the record, processors standing

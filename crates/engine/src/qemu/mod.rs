@@ -5,6 +5,7 @@
 //! kvm       whether KVM works        args      the command line        agent     the guest agent
 //! doctor    the host's report        layout    addresses and ids       keymap    keys
 //! runtime   directory and record     process   pidfds, sessions        tpm, bridge, switch   helpers beside QEMU
+//! state     saved memory, and back
 //! ```
 //!
 //! A QEMU is a process in a session of its own with a runtime directory of its own; nothing of it is in our memory
@@ -22,6 +23,7 @@ mod launch;
 mod layout;
 pub(crate) mod process;
 mod runtime;
+mod state;
 mod switch;
 mod tpm;
 pub(crate) mod vpc;
@@ -112,17 +114,24 @@ impl QemuEngine {
     }
 }
 
-impl Engine for QemuEngine {
-    fn start(&self, spec: &GuestSpec, events: Sender<GuestEvent>) -> Result<Box<dyn Guest>, StartError> {
+impl QemuEngine {
+    /// Starts a guest, from a saved state if there is one.
+    fn launch(
+        &self,
+        spec: &GuestSpec,
+        state: Option<&Path>,
+        events: Sender<GuestEvent>,
+    ) -> Result<Box<dyn Guest>, StartError> {
         let _about = tracing::info_span!("start", guest = %spec.id).entered();
         let qemu = self.qemu()?;
-        let launched = launch::launch(spec, &self.config, &qemu, &|| self.kvm(&qemu))?;
+        let launched = launch::launch(spec, state, &self.config, &qemu, &|| self.kvm(&qemu))?;
         let parts = Parts {
             spec: spec.clone(),
             resolved: launched.resolved,
             sockets: launched.sockets,
             short_dir: self.config.short_dir.clone(),
             process: launched.process,
+            frozen: state.map(|_| true),
             exit: Some(launched.exit),
             client: launched.client,
             events: launched.events,
@@ -130,6 +139,21 @@ impl Engine for QemuEngine {
         let guest = QemuGuest::supervise(parts, events)
             .map_err(|e| StartError::new(StartErrorKind::Failed, "no thread for the guest").with_source(e))?;
         Ok(Box::new(guest))
+    }
+}
+
+impl Engine for QemuEngine {
+    fn start(&self, spec: &GuestSpec, events: Sender<GuestEvent>) -> Result<Box<dyn Guest>, StartError> {
+        self.launch(spec, None, events)
+    }
+
+    fn restore(
+        &self,
+        spec: &GuestSpec,
+        state: &Path,
+        events: Sender<GuestEvent>,
+    ) -> Result<Box<dyn Guest>, StartError> {
+        self.launch(spec, Some(state), events)
     }
 
     fn attach(
@@ -202,6 +226,7 @@ impl Engine for QemuEngine {
             sockets,
             short_dir: self.config.short_dir.clone(),
             process,
+            frozen: record.frozen,
             exit: None,
             client,
             events: qmp_events,

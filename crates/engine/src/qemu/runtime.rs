@@ -37,6 +37,9 @@ pub(super) struct Record {
     /// Unknown between the moment before QEMU is started and the one after.
     #[serde(default)]
     pub(super) process: Option<ProcessName>,
+    /// Its processors stand for a save or since a restore; and whether they are to run when it is thawed.
+    #[serde(default)]
+    pub(super) frozen: Option<bool>,
 }
 
 /// A process without doubt.
@@ -212,6 +215,7 @@ mod tests {
                 accel: crate::spec::Accel::Tcg,
             },
             process: None,
+            frozen: None,
         };
         record.write(tmp.path()).unwrap();
         assert_eq!(Record::read(tmp.path()).unwrap().unwrap().spec, record.spec);

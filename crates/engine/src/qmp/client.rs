@@ -92,10 +92,6 @@ impl Client {
     }
 
     /// One more channel that gets every event from now on; it closes with the connection.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "disk jobs of later issues wait on a channel of their own")
-    )]
     pub(crate) fn subscribe(&self) -> Receiver<Event> {
         let (sender, receiver) = mpsc::channel();
         if let Some(all) = lock(&self.shared.subscribers).as_mut() {

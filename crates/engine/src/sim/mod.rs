@@ -5,22 +5,27 @@
 //! when the call that caused it returns. Guests live in the engine, not in their handles, so that dropping a handle
 //! and attaching again works as with processes; clones of a [`SimEngine`] share their guests.
 //!
+//! A guest's memory is one text, which a save keeps and a restore brings back.
+//!
 //! What it is not: it never reads or writes a disk, has no serial socket, display or clock, and boots in no time.
 //! What happens inside a guest, a test says itself through [`SimGuestControl`].
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{AttachError, GuestError, GuestErrorKind, StartError, StartErrorKind};
 use crate::guest::{
-    AgentInterface, AgentOs, Engine, Guest, GuestEvent, PictureFormat, RunState, ShutdownVia, StoppedBy,
+    AgentInterface, AgentOs, Engine, Guest, GuestEvent, PictureFormat, RunState, SaveProgress, ShutdownVia,
+    StoppedBy,
 };
 use crate::host::{Check, HostReport, KvmVerdict, Program, Verdict};
 use crate::keys::Chord;
@@ -53,12 +58,32 @@ struct Core {
 #[derive(Debug)]
 struct Live {
     run: RunState,
+    /// Where it goes when it is thawed.
+    thawed: RunState,
+    memory: String,
     obeys_shutdown: bool,
     media: HashMap<String, Option<PathBuf>>,
     links: HashMap<String, bool>,
     typed: Vec<Chord>,
     events: Option<Sender<GuestEvent>>,
     log: Option<fs::File>,
+}
+
+/// What a save writes.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    /// Version of this file; 1.
+    simulator: u32,
+    machine_version: String,
+    memory: String,
+}
+
+/// Machine versions that simulated guests can be given, by chipset.
+fn machine_version(chipset: Chipset) -> &'static str {
+    match chipset {
+        Chipset::Pc => "sim-pc-1",
+        Chipset::Q35 => "sim-q35-1",
+    }
 }
 
 impl Live {
@@ -89,8 +114,14 @@ impl SimEngine {
     }
 }
 
-impl Engine for SimEngine {
-    fn start(&self, spec: &GuestSpec, events: Sender<GuestEvent>) -> Result<Box<dyn Guest>, StartError> {
+impl SimEngine {
+    /// Starts a guest, from a saved state if there is one.
+    fn launch(
+        &self,
+        spec: &GuestSpec,
+        saved: Option<Saved>,
+        events: Sender<GuestEvent>,
+    ) -> Result<Box<dyn Guest>, StartError> {
         spec.validate().map_err(|e| {
             StartError::new(StartErrorKind::InvalidSpec, "the guest's specification is wrong").with_source(e)
         })?;
@@ -119,10 +150,7 @@ impl Engine for SimEngine {
                 let message = format!("{} cannot be written to", spec.runtime_dir.display());
                 StartError::new(StartErrorKind::Failed, message).with_source(e)
             })?;
-        let newest = match spec.chipset {
-            Chipset::Pc => "sim-pc-1",
-            Chipset::Q35 => "sim-q35-1",
-        };
+        let newest = machine_version(spec.chipset);
         let core = Arc::new(Core {
             spec: spec.clone(),
             resolved: Resolved {
@@ -131,7 +159,9 @@ impl Engine for SimEngine {
                 accel: Accel::Tcg,
             },
             live: Mutex::new(Live {
-                run: RunState::Running,
+                run: if saved.is_some() { RunState::Frozen } else { RunState::Running },
+                thawed: RunState::Running,
+                memory: saved.map(|s| s.memory).unwrap_or_default(),
                 obeys_shutdown: true,
                 media: spec.drives.iter().map(|d| (d.id.clone(), d.media.clone())).collect(),
                 links: spec.nics.iter().map(|n| (n.id.clone(), n.backend != NicBackend::None)).collect(),
@@ -150,6 +180,31 @@ impl Engine for SimEngine {
         }
         guests.insert(spec.runtime_dir.clone(), Arc::clone(&core));
         Ok(Box::new(SimGuest { core }))
+    }
+}
+
+impl Engine for SimEngine {
+    fn start(&self, spec: &GuestSpec, events: Sender<GuestEvent>) -> Result<Box<dyn Guest>, StartError> {
+        self.launch(spec, None, events)
+    }
+
+    fn restore(
+        &self,
+        spec: &GuestSpec,
+        state: &Path,
+        events: Sender<GuestEvent>,
+    ) -> Result<Box<dyn Guest>, StartError> {
+        let bad = |message: String| StartError::new(StartErrorKind::BadState, message);
+        let bytes = fs::read(state).map_err(|e| {
+            StartError::new(StartErrorKind::NotFound, format!("{} cannot be opened", state.display()))
+                .with_source(e)
+        })?;
+        let saved: Saved = serde_json::from_slice(&bytes)
+            .map_err(|e| bad(format!("{} is no saved state", state.display())).with_source(e))?;
+        if spec.machine_version.as_ref() != Some(&saved.machine_version) {
+            return Err(bad(format!("it was saved as a {}", saved.machine_version)));
+        }
+        self.launch(spec, Some(saved), events)
     }
 
     fn attach(
@@ -171,6 +226,7 @@ impl Engine for SimEngine {
             engine: "sim".into(),
             program: Some(Program { path: PathBuf::from("sim"), version: env!("CARGO_PKG_VERSION").into() }),
             kvm: KvmVerdict { usable: false, reason: "the simulator runs no instructions".into(), fix: None },
+            machine_versions: [Chipset::Pc, Chipset::Q35].map(|c| machine_version(c).to_owned()).into(),
             firmware: Vec::new(),
             tpm: None,
             bridges: Vec::new(),
@@ -231,6 +287,23 @@ impl SimGuestControl {
     /// Whether the guest shuts down at once when asked (so it is at first) or never.
     pub fn obeys_shutdown(&self, obeys: bool) {
         lock(&self.core.live).obeys_shutdown = obeys;
+    }
+
+    /// What the guest remembers.
+    pub fn memory(&self) -> String {
+        lock(&self.core.live).memory.clone()
+    }
+
+    /// The guest remembers something else.
+    pub fn remember(&self, text: &str) {
+        lock(&self.core.live).memory = text.to_owned();
+    }
+
+    /// The guest reboots, which it does with its memory lost.
+    pub fn reboot(&self) {
+        let mut live = lock(&self.core.live);
+        live.memory.clear();
+        live.tell(GuestEvent::Reset { by_guest: true });
     }
 
     /// What is in a drive.
@@ -327,7 +400,67 @@ impl Guest for SimGuest {
     }
 
     fn reset(&self) -> Result<(), GuestError> {
-        self.core.alive()?.tell(GuestEvent::Reset);
+        let mut live = self.core.alive()?;
+        live.memory.clear();
+        live.tell(GuestEvent::Reset { by_guest: false });
+        Ok(())
+    }
+
+    fn can_save(&self) -> Result<(), GuestError> {
+        self.core.alive().map(drop)
+    }
+
+    fn save(
+        &self,
+        state: &Path,
+        watch: &mut dyn FnMut(SaveProgress) -> ControlFlow<()>,
+    ) -> Result<(), GuestError> {
+        self.thaw()?;
+        let (was, saved) = {
+            let mut live = self.core.alive()?;
+            live.thawed = live.run;
+            let machine_version = self.core.resolved.machine_version.clone();
+            (live.run, Saved { simulator: 1, machine_version, memory: live.memory.clone() })
+        };
+        match was {
+            RunState::Running => self.core.go(RunState::Frozen, GuestEvent::Paused),
+            _ => lock(&self.core.live).run = RunState::Frozen,
+        }
+        let total = saved.memory.len() as u64;
+        let write = |watch: &mut dyn FnMut(SaveProgress) -> ControlFlow<()>| {
+            if watch(SaveProgress { done: 0, total }).is_break() {
+                return Err(GuestError::new(GuestErrorKind::Cancelled, "the save was broken off"));
+            }
+            serde_json::to_vec(&saved)
+                .map_err(std::io::Error::from)
+                .and_then(|b| fs::write(state, b))
+                .map_err(|e| {
+                    let full = e.kind() == std::io::ErrorKind::StorageFull;
+                    let kind = if full { GuestErrorKind::NoSpace } else { GuestErrorKind::Io };
+                    GuestError::new(kind, format!("{}: cannot be written", state.display())).with_source(e)
+                })
+        };
+        let written = write(watch);
+        if written.is_err() {
+            let _ = fs::remove_file(state);
+            self.thaw()?;
+        }
+        written
+    }
+
+    fn thaw(&self) -> Result<(), GuestError> {
+        let thawed = {
+            let mut live = self.core.alive()?;
+            if live.run != RunState::Frozen {
+                return Ok(());
+            }
+            if live.thawed != RunState::Running {
+                live.run = live.thawed;
+                return Ok(());
+            }
+            live.thawed
+        };
+        self.core.go(thawed, GuestEvent::Resumed);
         Ok(())
     }
 
@@ -339,7 +472,7 @@ impl Guest for SimGuest {
     fn shutdown(&self) -> Result<ShutdownVia, GuestError> {
         let obeys = {
             let live = self.core.alive()?;
-            if live.run == RunState::Paused {
+            if matches!(live.run, RunState::Paused | RunState::Frozen) {
                 return Err(GuestError::new(
                     GuestErrorKind::WrongState,
                     "a guest whose processors stand cannot shut down; resume it first",
@@ -492,6 +625,49 @@ mod tests {
         let log = fs::read_to_string(guest.serial_log(0).unwrap()).unwrap();
         assert!(log.contains("GUEST-READY sim disks=d"), "{log}");
         assert_eq!(guest.pause().unwrap_err().kind(), GuestErrorKind::Gone);
+    }
+
+    #[test]
+    fn a_saved_guest_remembers_and_one_that_is_not_saved_goes_on() {
+        let tmp = tempfile::tempdir().unwrap();
+        let engine = SimEngine::new();
+        let mut spec = spec(tmp.path(), "a");
+        let guest = engine.start(&spec, mpsc::channel().0).unwrap();
+        spec.machine_version = Some(guest.resolved().machine_version.clone());
+        engine.control(spec.id).unwrap().remember("42");
+        let state = tmp.path().join("state");
+        let mut go_on = |_| ControlFlow::Continue(());
+        let error = guest.save(&state, &mut |_| ControlFlow::Break(())).unwrap_err();
+        assert_eq!((error.kind(), guest.state()), (GuestErrorKind::Cancelled, RunState::Running));
+        assert!(!state.exists());
+        let error = guest.save(&tmp.path().join("no/where"), &mut go_on).unwrap_err();
+        assert_eq!((error.kind(), guest.state()), (GuestErrorKind::Io, RunState::Running));
+        guest.pause().unwrap();
+        guest.save(&state, &mut go_on).unwrap();
+        assert_eq!(guest.state(), RunState::Frozen);
+        drop(guest);
+        let guest = engine.attach(&spec.runtime_dir, mpsc::channel().0).unwrap().unwrap();
+        assert_eq!(guest.state(), RunState::Frozen);
+        guest.thaw().unwrap();
+        assert_eq!(guest.state(), RunState::Paused, "as it was before");
+        guest.power_off().unwrap();
+
+        let (sender, events) = mpsc::channel();
+        let guest = engine.restore(&spec, &state, sender).unwrap();
+        assert_eq!(guest.state(), RunState::Frozen);
+        guest.thaw().unwrap();
+        assert_eq!((guest.state(), &*engine.control(spec.id).unwrap().memory()), (RunState::Running, "42"));
+        engine.control(spec.id).unwrap().reboot();
+        guest.power_off().unwrap();
+        let seen: Vec<_> = events.iter().collect();
+        let stopped = GuestEvent::Stopped { by: StoppedBy::Host };
+        assert_eq!(
+            seen,
+            [GuestEvent::Started, GuestEvent::Resumed, GuestEvent::Reset { by_guest: true }, stopped]
+        );
+        fs::write(&state, "{").unwrap();
+        let refused = engine.restore(&spec, &state, mpsc::channel().0).err().unwrap();
+        assert_eq!(refused.kind(), StartErrorKind::BadState);
     }
 
     #[test]

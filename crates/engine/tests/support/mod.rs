@@ -160,6 +160,15 @@ impl Console {
         writeln!(self.stream, "{line}").unwrap();
     }
 
+    /// The next line from now on that begins with `start`.
+    pub(crate) fn next(&mut self, start: &str, limit: Duration) -> String {
+        let line = self.wait(start, limit);
+        let at = self.seen.find(&format!("{line}\n")).or_else(|| self.seen.find(&line)).unwrap_or(0);
+        let end = self.seen[at..].find('\n').map_or(self.seen.len(), |n| at + n + 1);
+        self.seen.drain(..end);
+        line
+    }
+
     /// Reads until a line begins with `start`; that line.
     pub(crate) fn wait(&mut self, start: &str, limit: Duration) -> String {
         let deadline = Instant::now() + limit;
