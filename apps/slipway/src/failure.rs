@@ -8,8 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use machine::Reason;
-
-use crate::printer::shell_word;
+use transfer::shell;
 
 /// Exit codes. 0 is success and 2 is wrong usage (clap's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +81,7 @@ impl Failure {
             }
             Some(ErrorKind::InvalidFilename) => ("invalid-argument", Code::Failed, "choose a shorter name"),
             Some(_) => {
-                let hint = format!("look at it: ls -ld {}", shell_word(&shown));
+                let hint = format!("look at it: ls -ld {}", shell::path(path));
                 return Self::new("io", message).hint(hint);
             }
             None => return Self::new("io", message),

@@ -149,13 +149,3 @@ pub(crate) fn bytes(n: u64) -> String {
         format!("{value:.1} {unit}")
     }
 }
-
-/// `text` as a word that a shell reads back as it is.
-pub(crate) fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-+,@%=:".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}

@@ -4,7 +4,8 @@ use std::future::Future;
 
 use machine::Reason;
 use rest::client::{Client, ClientError};
-use rest::wire::Job;
+use rest::wire::{Job, Machine};
+use transfer::shell;
 use uuid::Uuid;
 
 use crate::failure::{Code, Failure, Result, code_of};
@@ -65,6 +66,18 @@ pub(crate) fn block_on(work: impl Future<Output = Result>) -> Result {
 }
 
 impl Session {
+    /// The word by which a next command names `machine`, quoted: its name, or its id where the name would name another
+    /// one as well, or none.
+    pub(crate) async fn word(&self, machine: &Machine) -> String {
+        let is_option = machine.name.starts_with('-');
+        let found = self.client.machine(&machine.name).await;
+        if !is_option && found.is_ok_and(|found| found.id == machine.id) {
+            shell::word(&machine.name)
+        } else {
+            machine.id.to_string()
+        }
+    }
+
     /// Follows a job to its end, drawing its progress.
     pub(crate) async fn follow(&self, job: Uuid, interrupt: Interrupt) -> Result<Job> {
         let word = job.to_string();

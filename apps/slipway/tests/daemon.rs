@@ -158,6 +158,65 @@ fn a_package_goes_out_and_in_with_relative_paths() {
     assert!(text(&d.run(&["job", "watch", &id[..13]]).stdout).contains("completed, 100%"));
 }
 
+/// Types what a command printed after `label` into a shell.
+fn obey(d: &Daemon, said: &Output, label: &str) -> Output {
+    let talk = text(&said.stderr);
+    let command =
+        talk.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_else(|| panic!("{said:?}"));
+    // A hint may go on after its command, which then stands in backquotes.
+    let command = match command.strip_prefix('`') {
+        Some(quoted) => quoted.rsplit_once('`').unwrap().0,
+        None => command,
+    };
+    let home = Path::new(env!("CARGO_BIN_EXE_slipway")).parent().unwrap();
+    let mut shell = Command::new("/bin/bash");
+    shell.args(["-c", command]).current_dir(d.dir.path()).env_clear().env("PATH", home);
+    shell
+        .env("SLIPWAY_SOCKET", d.path("s.sock"))
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// Names are free text, of machines and of switches, and a name that is there twice names nobody.
+#[test]
+fn the_command_that_is_printed_can_be_typed_whatever_things_are_called() {
+    let d = Daemon::start();
+    let switch = "Kölner's \"LAN\" or $(DMZ) = `2`";
+    d.json(&["switch", "create", switch, "--kind", "private"]);
+    for name in ["web", "it's $HOME; *", "東京 2", "-rf", "..", "a/b?c#d%41"] {
+        let defined = d.run(&["machine", "define", "--generation=1", "--switch", switch, "--", name]);
+        let started = obey(&d, &defined, "next: ");
+        assert!(started.status.success(), "{name}: {started:?} after {defined:?}");
+        let id = text(&defined.stdout).trim().rsplit("  ").next().unwrap().to_owned();
+        let deleted = d.run(&["machine", "delete", &id, "--yes"]);
+        assert!(obey(&d, &deleted, "hint: ").status.success(), "{name}: {deleted:?}");
+        assert!(d.run(&["machine", "delete", &id, "--yes"]).status.success());
+    }
+
+    d.json(&["machine", "define", "twin", "--switch", switch]);
+    let second = d.run(&["machine", "define", "twin", "--switch", switch]);
+    let id = text(&second.stdout).trim().rsplit("  ").next().unwrap().to_owned();
+    assert!(obey(&d, &second, "next: ").status.success(), "{second:?}");
+    assert_eq!(d.json(&["machine", "show", &id])["state"], "running");
+    let refused = d.run(&["machine", "delete", &id, "--yes"]);
+    assert!(obey(&d, &refused, "hint: ").status.success(), "{refused:?}");
+
+    assert!(d.run(&["export", &id, "it's out"]).status.success());
+    for machine in d.json(&["machine", "list"]).as_array().unwrap() {
+        assert!(d.run(&["machine", "delete", machine["id"].as_str().unwrap(), "--yes"]).status.success());
+    }
+    assert!(d.run(&["switch", "delete", switch]).status.success());
+    let inspected = d.run(&["inspect", "it's out"]);
+    assert!(obey(&d, &inspected, "next: ").status.success(), "{inspected:?}");
+    let refused = d.run(&["import", "it's out", "--new-id"]);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    let imported = obey(&d, &refused, "hint: ");
+    assert!(imported.status.success(), "{imported:?} after {refused:?}");
+    assert!(obey(&d, &imported, "next: ").status.success(), "{imported:?}");
+}
+
 #[test]
 fn nothing_is_said_twice_and_failures_go_to_stderr() {
     let d = Daemon::start();

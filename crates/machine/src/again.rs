@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use engine::{AttachError, Guest, GuestEvent, RunState};
+use transfer::shell;
 use uuid::Uuid;
 
 use crate::error::{self, Error, Reason, Result};
@@ -84,7 +85,7 @@ impl Host {
             let hint = e.hint().map_or_else(
                 || {
                     let runtime = self.places(&record).runtime;
-                    format!("if no QEMU of it runs: rm -r {}", error::word(&runtime.to_string_lossy()))
+                    format!("if no QEMU of it runs: rm -r {}", shell::path(&runtime))
                 },
                 str::to_owned,
             );

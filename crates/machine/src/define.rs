@@ -15,7 +15,6 @@ use crate::config::device_ids;
 use crate::disk::{DiskFormat, DiskRecord, Layer};
 use crate::error::{Error, Reason, Result};
 use crate::host::{Host, MachineView};
-use crate::lifecycle::admit;
 use crate::names::safe_file_name;
 use crate::power::Request;
 use crate::record::{self, DISKS, MachineRecord, REALIZED, machine_key};
@@ -370,7 +369,7 @@ impl Host {
         let soft = MachineEdit { name: None, notes: None, automatic: None, dvd: None, ..edit.clone() };
         if soft != MachineEdit::default() {
             refuse_lost(&running, &record.settings.name)?;
-            admit(running.power, Request::Edit, &record.settings.name)?;
+            self.admit(running.power, Request::Edit, &record)?;
         }
         let guest = running.guest.clone();
         let settings = &mut record.settings;
@@ -474,7 +473,7 @@ impl Host {
         let running = cell.lock();
         self.refuse_busy(id, "delete")?;
         refuse_lost(&running, &record.settings.name)?;
-        admit(running.power, Request::Delete, &record.settings.name)?;
+        self.admit(running.power, Request::Delete, &record)?;
         let disks = self.disks_of(&record).unwrap_or_default();
         let mut operations =
             vec![Operation::Delete(machine_key(id)), Operation::Delete(format!("{REALIZED}{id}"))];

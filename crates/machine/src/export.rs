@@ -25,7 +25,6 @@ use crate::disk::{DiskFormat, DiskRecord, with_extension};
 use crate::error::{Error, Reason, Result, chain};
 use crate::host::Host;
 use crate::jobs::{World, failure, fault_reason, writer_failure};
-use crate::lifecycle::admit;
 use crate::names::safe_file_name;
 use crate::power::Request;
 use crate::record::MachineRecord;
@@ -96,7 +95,7 @@ impl Host {
         let running = cell.lock();
         self.refuse_busy(id, "export")?;
         refuse_lost(&running, &record.settings.name)?;
-        admit(running.power, Request::Export, &record.settings.name)?;
+        self.admit(running.power, Request::Export, &record)?;
         let target = target(&record, request)?;
         for disk in &request.excluded_disks {
             if !record.settings.disks().any(|(_, _, d)| d == *disk) {

@@ -249,6 +249,15 @@ impl Host {
         resolve(word, &all, "machine", "slipway machine list")
     }
 
+    /// The word by which a command names the machine of `record`, quoted: its name, or its id where the name would
+    /// name another one as well, or none.
+    pub(crate) fn word(&self, record: &MachineRecord) -> String {
+        let name = &record.settings.name;
+        let is_option = name.starts_with('-');
+        let named = !is_option && self.resolve(name).is_ok_and(|id| id == record.id);
+        if named { transfer::shell::word(name) } else { record.id.to_string() }
+    }
+
     /// The planned machine that `word` names.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use engine::{Guest, GuestEvent, RunState};
 use uuid::Uuid;
 
 use crate::again::{Lost, refuse_lost};
-use crate::error::{self, Error, Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::hardware;
 use crate::host::Host;
 use crate::power::{self, PowerState, Request};
@@ -63,11 +63,16 @@ impl Cell {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits `request` under the lock.
-    fn admit(&self, request: Request, name: &str) -> Result<MutexGuard<'_, Running>> {
+    /// Admits `request` to the machine of `record` under the lock.
+    fn admit(
+        &self,
+        host: &Host,
+        request: Request,
+        record: &MachineRecord,
+    ) -> Result<MutexGuard<'_, Running>> {
         let running = self.lock();
-        refuse_lost(&running, name)?;
-        admit(running.power, request, name)?;
+        refuse_lost(&running, &record.settings.name)?;
+        host.admit(running.power, request, record)?;
         Ok(running)
     }
 
@@ -88,20 +93,20 @@ impl Cell {
     }
 }
 
-/// Refuses `request` to the machine `name` in `state` by the power table.
-pub(crate) fn admit(state: PowerState, request: Request, name: &str) -> Result<()> {
-    if power::admits(state, request) {
-        return Ok(());
-    }
-    let mut refusal =
-        Error::new(Reason::InvalidState, format!("cannot {} a machine that is {state}", request.verb()));
-    if let Some(way) = power::way_to(state, request) {
-        refusal = refusal.hint(format!("`slipway machine {way} {}` first", error::word(name)));
-    }
-    Err(refusal)
-}
-
 impl Host {
+    /// Refuses `request` to the machine of `record` in `state` by the power table.
+    pub(crate) fn admit(&self, state: PowerState, request: Request, record: &MachineRecord) -> Result<()> {
+        if power::admits(state, request) {
+            return Ok(());
+        }
+        let mut refusal =
+            Error::new(Reason::InvalidState, format!("cannot {} a machine that is {state}", request.verb()));
+        if let Some(way) = power::way_to(state, request) {
+            refusal = refusal.hint(format!("`slipway machine {way} {}` first", self.word(record)));
+        }
+        Err(refusal)
+    }
+
     /// Puts `guest` into the cell and listens to it.
     pub(crate) fn adopt(
         self: &Arc<Self>,
@@ -217,7 +222,7 @@ impl Host {
         let (mut record, revision) = self.record(id)?;
         let cell = self.cell(id);
         {
-            let mut running = cell.admit(Request::Start, &record.settings.name)?;
+            let mut running = cell.admit(self, Request::Start, &record)?;
             // Under the lock: jobs that need the machine off are submitted under it too.
             self.refuse_busy(id, "start")?;
             running.power = PowerState::Starting;
@@ -301,7 +306,7 @@ impl Host {
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
         let (guest, before, incarnation) = {
-            let mut running = cell.admit(Request::Stop, &record.settings.name)?;
+            let mut running = cell.admit(self, Request::Stop, &record)?;
             let before = running.power;
             running.power = PowerState::Stopping;
             (running.guest.clone(), before, running.incarnation)
@@ -339,7 +344,7 @@ impl Host {
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
         let (guest, incarnation) = {
-            let mut running = cell.admit(Request::Shutdown, &record.settings.name)?;
+            let mut running = cell.admit(self, Request::Shutdown, &record)?;
             running.power = PowerState::ShuttingDown;
             (running.guest.clone(), running.incarnation)
         };
@@ -370,10 +375,7 @@ impl Host {
                         limit.as_secs()
                     ),
                 )
-                .hint(format!(
-                    "`slipway machine stop {}` ends it at once",
-                    error::word(&record.settings.name)
-                )),
+                .hint(format!("`slipway machine stop {}` ends it at once", self.word(&record))),
             ));
         }
         Ok(())
@@ -415,8 +417,8 @@ impl Host {
     ) -> Result<()> {
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
-        let guest = cell.admit(request, &record.settings.name)?.guest.clone();
-        let guest = guest.ok_or_else(|| no_guest(&record))?;
+        let guest = cell.admit(self, request, &record)?.guest.clone();
+        let guest = guest.ok_or_else(|| self.no_guest(&record))?;
         act(&*guest).map_err(|e| failed(&record, request.verb(), e))?;
         let mut running = cell.lock();
         if running.guest.as_ref().is_some_and(|now| Arc::ptr_eq(now, &guest)) {
@@ -437,7 +439,12 @@ impl Host {
         let cell = self.cell(id);
         let running = cell.lock();
         refuse_lost(&running, &record.settings.name)?;
-        running.guest.clone().ok_or_else(|| no_guest(&record))
+        running.guest.clone().ok_or_else(|| self.no_guest(&record))
+    }
+
+    fn no_guest(&self, record: &MachineRecord) -> Error {
+        Error::new(Reason::InvalidState, format!("`{}` is off", record.settings.name))
+            .hint(format!("`slipway machine start {}` first", self.word(record)))
     }
 
     /// Waits until machine `id` is in `state`; false when `limit` passes first.
@@ -462,11 +469,6 @@ fn accel_name(accel: engine::Accel) -> &'static str {
         engine::Accel::Tcg => "tcg",
         engine::Accel::Auto => "auto",
     }
-}
-
-fn no_guest(record: &MachineRecord) -> Error {
-    Error::new(Reason::InvalidState, format!("`{}` is off", record.settings.name))
-        .hint(format!("`slipway machine start {}` first", error::word(&record.settings.name)))
 }
 
 fn failed(record: &MachineRecord, verb: &str, e: engine::GuestError) -> Error {

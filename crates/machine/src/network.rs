@@ -1,6 +1,7 @@
 //! Switches of the host: list, create, map, delete.
 
 use store::Condition;
+use transfer::shell;
 use uuid::Uuid;
 
 use crate::error::{Error, Reason, Result};
@@ -50,7 +51,7 @@ impl Host {
             && !is_bridge(bridge)
         {
             return Err(Error::new(Reason::NotFound, format!("this host has no bridge called `{bridge}`"))
-                .hint(format!("`ip link add {bridge} type bridge` makes one")));
+                .hint(format!("`ip link add {} type bridge` makes one", shell::word(bridge))));
         }
         let record = SwitchRecord::new(name, kind);
         let key = format!("{SWITCHES}{}", record.id);
@@ -95,7 +96,7 @@ impl Host {
             )
             .hint(format!(
                 "plug it elsewhere with `slipway machine set {} --switch NAME`",
-                crate::error::word(&machine.settings.name)
+                self.word(&machine)
             )));
         }
         let key = format!("{SWITCHES}{}", switch.id);

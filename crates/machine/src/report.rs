@@ -4,12 +4,18 @@
 //! host from [`HostFacts`]. The order of findings is the order of checks, errors not first: a reader sees the machine top
 //! down.
 
+use transfer::shell;
+
 use crate::config::{Configuration, SavedState};
 use crate::finding::{self, Finding, Severity};
 use crate::hardware;
 use crate::planned::{ImportMode, ImportRequest, PlannedDisk};
-use crate::settings::{Generation, Profile, Settings};
-use crate::switch::{HYPERV_DEFAULT_SWITCH, HYPERV_DEFAULT_SWITCH_ID, SwitchKind, SwitchRecord};
+use crate::settings::{
+    Generation, MAX_MEMORY_MIB, MAX_PROCESSORS, MIN_MEMORY_MIB, Profile, Settings, name_problem,
+};
+use crate::switch::{
+    DEFAULT_SWITCH, HYPERV_DEFAULT_SWITCH, HYPERV_DEFAULT_SWITCH_ID, SwitchKind, SwitchRecord,
+};
 
 /// Microsoft's Secure Boot templates whose keys OVMF's enrolled variables hold: Windows, and the UEFI CA.
 const KNOWN_TEMPLATES: [&str; 2] =
@@ -124,7 +130,7 @@ pub fn machine(
                     settings.memory.startup_mib, host.memory_mib
                 ),
             )
-            .fix(format!("--memory {}", (host.memory_mib / 2).max(crate::settings::MIN_MEMORY_MIB))),
+            .fix(format!("--memory {}", (host.memory_mib / 2).max(MIN_MEMORY_MIB))),
         );
     }
     if settings.memory.dynamic {
@@ -210,6 +216,11 @@ fn firmware(settings: &Settings, host: &HostFacts, found: &mut Vec<Finding>) {
     }
 }
 
+/// The option that leads `source`, a switch of the package, to this host's NAT.
+fn nat(source: &str) -> String {
+    format!("--switch {}", shell::word(format!("{source}={DEFAULT_SWITCH}")))
+}
+
 /// Plugs the adapters into this host's switches and says what could not be plugged.
 ///
 /// `switches` are this host's; a bridge named by the request becomes a switch when the plan is realized, and is listed in
@@ -247,7 +258,7 @@ pub fn connect(
                             target.target
                         ),
                     )
-                    .fix(format!("--switch '{source}={}'", crate::switch::DEFAULT_SWITCH))
+                    .fix(nat(&source))
                     .hyperv(33012),
                 );
                 continue;
@@ -283,7 +294,7 @@ pub fn connect(
                     adapter.name
                 ),
             )
-            .fix(format!("--switch '{source}={}'", crate::switch::DEFAULT_SWITCH))
+            .fix(nat(&source))
             .hyperv(33012),
         );
     }
@@ -332,6 +343,21 @@ pub fn guest(settings: &Settings, request: &ImportRequest, disks: &[PlannedDisk]
         ));
     }
     found
+}
+
+/// The finding for settings that no machine can have.
+pub fn unsound(settings: &Settings) -> Option<Finding> {
+    let why = settings.problem()?;
+    let finding = Finding::new(finding::SETTING_INVALID, Severity::Error, "settings", why);
+    Some(if name_problem(&settings.name).is_some() {
+        finding.fix("--name NAME")
+    } else if !(1..=MAX_PROCESSORS).contains(&settings.processors.count) {
+        finding.fix("--processors N")
+    } else if !(MIN_MEMORY_MIB..=MAX_MEMORY_MIB).contains(&settings.memory.startup_mib) {
+        finding.fix("--memory MIB")
+    } else {
+        finding
+    })
 }
 
 /// Findings about checkpoints.

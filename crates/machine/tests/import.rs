@@ -115,6 +115,8 @@ fn a_name_that_no_machine_can_have_is_a_finding() {
         let request = ImportRequest { name: Some(name.to_owned()), ..package.request() };
         let planned = lab.host().import_dry_run(&request).unwrap();
         assert_eq!(errors(&planned.record.findings), [finding::SETTING_INVALID], "{name:?}");
+        let found = finding(&planned.record.findings, finding::SETTING_INVALID);
+        assert_eq!(found.fix.as_deref(), Some("--name NAME"));
     }
 }
 

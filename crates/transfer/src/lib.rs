@@ -15,6 +15,7 @@
 //! * [`digest`] says what a disk's content is, in proportion to its data.
 //! * [`package`] finds a machine's files in what people point at, and lets no name lead out of it.
 //! * [`manifest`] is our record of a package; [`writer`] makes packages crash-safe; [`mod@verify`] proves them.
+//! * [`shell`] quotes names and paths in the commands that hints print, here and above.
 //!
 //! The crate knows no machine states and interprets no configuration (the domain does), starts no processes (the engine
 //! does: QEMU's formats arrive over NBD), and has no async: every call blocks, asks a cancel flag, and reports progress to
@@ -29,6 +30,7 @@ mod fault;
 mod hostfile;
 pub mod manifest;
 pub mod package;
+pub mod shell;
 pub mod sink;
 pub mod source;
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(crate) use convert::{ConvertOptions, Target, convert};
 pub(crate) use info::{check, info, map};
 
 use crate::failure::{Code, Failure, Result};
-use crate::printer::{Printer, shell_word};
+use crate::printer::Printer;
 
 /// Bytes read at a time when hashing.
 const PIECE: usize = 4 << 20;
@@ -85,11 +85,7 @@ pub(crate) fn open(path: &Path, chain: &ChainOptions) -> Result<Disk> {
 /// The command that says more of a disk that cannot be read.
 fn look_closer(path: &Path) -> String {
     let ours = vhdx::Image::is_vhd_or_vhdx(path).is_ok_and(|known| known.is_some());
-    format!(
-        "{} {}",
-        if ours { "slipway disk check" } else { "qemu-img check" },
-        shell_word(&path.to_string_lossy())
-    )
+    format!("{} {}", if ours { "slipway disk check" } else { "qemu-img check" }, transfer::shell::path(path))
 }
 
 /// A failure in the middle of reading.

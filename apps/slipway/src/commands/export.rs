@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use crate::failure::{Code, Failure, Result};
 use crate::places::absolute;
-use crate::printer::shell_word;
 use crate::session::Session;
 
 /// What to export, and how.
@@ -67,7 +66,7 @@ pub(crate) async fn export(s: &Session, args: ExportArgs) -> Result {
     }
     let directory = job.output.as_ref().and_then(|o| o.get("directory")).and_then(|d| d.as_str());
     let directory = directory.map_or_else(|| request.directory.display().to_string(), str::to_owned);
-    s.printer.talk(format!("next: slipway verify {}", shell_word(&directory)));
+    s.printer.talk(format!("next: slipway verify {}", transfer::shell::word(&directory)));
     s.printer.line(directory)
 }
 

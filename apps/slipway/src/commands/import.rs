@@ -7,10 +7,11 @@ use clap::Args;
 use rest::client::ClientError;
 use rest::wire::{Finding, Import, Job, Machine, Planned, PlannedEdit, SwitchTarget};
 use serde::Serialize;
+use transfer::shell;
 
 use crate::failure::{Code, Failure, Result};
 use crate::places::absolute;
-use crate::printer::{Printer, bytes, shell_word};
+use crate::printer::{Printer, bytes};
 use crate::session::{LEFT, Session};
 
 /// Choices that an import and a planned machine have in common.
@@ -29,7 +30,7 @@ pub(crate) struct Choices {
     #[arg(long = "disks", value_name = "DIR")]
     disk_dirs: Vec<PathBuf>,
     /// Where a switch of the package leads: a switch or bridge here (may be repeated)
-    #[arg(long = "switch", value_name = "SRC=TARGET[:VLAN]", value_parser = switch)]
+    #[arg(long = "switch", value_name = "SRC=TARGET[:VLAN]", value_parser = switch, allow_hyphen_values = true)]
     switches: Vec<(String, SwitchTarget)>,
     /// Plug no adapter in
     #[arg(long)]
@@ -147,7 +148,7 @@ pub(crate) async fn import(s: &Session, args: ImportArgs) -> Result {
             if s.printer.json {
                 return print(s.printer, &planned, Some(&machine), Some(&job));
             }
-            s.printer.talk(format!("next: slipway machine start {}", shell_word(&machine.name)));
+            s.printer.talk(format!("next: slipway machine start {}", s.word(&machine).await));
             s.printer.line(format!("{}  {}", machine.name, machine.id))
         }
         Err(failure) => {
@@ -190,36 +191,38 @@ pub(crate) fn obstacle(planned: &Planned, dry_run: bool) -> Option<Failure> {
     let message = format!("`{}` {verb}: {}{more}", planned.name, first.message);
     let failure = Failure::new("not-compatible", message).code(Code::Findings);
     let fixes: Vec<&str> = errors.iter().filter_map(|f| f.fix.as_deref()).collect();
-    Some(match corrected(std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(), &fixes) {
-        Some(hint) => failure.hint(hint),
-        None => failure.hint(format!("slipway explain {}", first.id)),
-    })
+    Some(failure.hint(if fixes.is_empty() {
+        format!("slipway explain {}", first.id)
+    } else {
+        let words: Vec<String> = std::env::args_os().skip(1).map(shell::word).collect();
+        with_fixes(&words, &fixes)
+    }))
 }
 
-/// The command line `args` with `fixes` added to it, and what has to be done outside it.
-fn corrected(args: Vec<String>, fixes: &[&str]) -> Option<String> {
-    // A fix is an option, alternatives joined by `or`, or a command of the host.
-    let (options, others): (Vec<&str>, Vec<&str>) = fixes.iter().partition(|f| f.starts_with("--"));
-    let mut chosen: Vec<&str> = Vec::new();
-    for fix in options {
-        let fix = fix.split(" or ").next().unwrap_or(fix);
-        if !chosen.contains(&fix) {
-            chosen.push(fix);
+/// The command of those (quoted) words with `fixes` added to it, and before it what has to be done outside it. A fix is
+/// an option with its value, or a command of the host.
+pub(crate) fn with_fixes(words: &[String], fixes: &[&str]) -> String {
+    let mut options: Vec<&str> = Vec::new();
+    let mut commands: Vec<&str> = Vec::new();
+    for fix in fixes {
+        let those = if fix.starts_with("--") { &mut options } else { &mut commands };
+        if !those.contains(fix) {
+            those.push(fix);
         }
     }
-    let mut parts = Vec::new();
-    if !others.is_empty() {
-        parts.push(others.join("; "));
+    let copies = options.contains(&"--copy");
+    let (mut before, mut after) = (vec!["slipway"], Vec::new());
+    for word in words.iter().map(String::as_str) {
+        // No option is one after this.
+        if word == "--" || !after.is_empty() {
+            after.push(word);
+        } else if word != "--dry-run" && !(copies && word == "--register") {
+            before.push(word);
+        }
     }
-    if !chosen.is_empty() {
-        let copies = chosen.contains(&"--copy");
-        let words = args.iter().skip(1).filter(|a| *a != "--dry-run" && !(copies && *a == "--register"));
-        let mut command: Vec<String> = vec!["slipway".to_owned()];
-        command.extend(words.map(|w| shell_word(w)));
-        command.extend(chosen.iter().filter(|f| **f != "--copy").map(|f| (*f).to_owned()));
-        parts.push(command.join(" "));
-    }
-    (!parts.is_empty()).then(|| parts.join("; then "))
+    let added = options.into_iter().filter(|option| *option != "--copy");
+    let command = before.into_iter().chain(added).chain(after).collect::<Vec<_>>().join(" ");
+    commands.iter().copied().chain([command.as_str()]).collect::<Vec<_>>().join("; then ")
 }
 
 fn print(printer: Printer, planned: &Planned, machine: Option<&Machine>, job: Option<&Job>) -> Result {
@@ -257,26 +260,27 @@ pub(crate) fn show(p: &Planned, mut out: impl FnMut(String) -> Result) -> Result
 mod tests {
     use super::*;
 
-    fn hint(args: &str, fixes: &[&str]) -> String {
-        corrected(args.split(' ').map(str::to_owned).collect(), fixes).unwrap_or_default()
+    fn hint(words: &str, fixes: &[&str]) -> String {
+        with_fixes(&words.split(' ').map(str::to_owned).collect::<Vec<_>>(), fixes)
     }
 
     #[test]
     fn the_hint_is_the_command_with_the_fixes() {
-        assert_eq!(hint("/usr/bin/slipway import pkg", &["--new-id"]), "slipway import pkg --new-id");
+        assert_eq!(hint("import pkg", &["--new-id"]), "slipway import pkg --new-id");
         assert_eq!(
-            hint(
-                "slipway import pkg --dry-run",
-                &["--switch 'A B=nat' or --disconnected", "--new-id", "--new-id"]
-            ),
-            "slipway import pkg --switch 'A B=nat' --new-id"
+            hint("import pkg --dry-run", &["--switch 'This or that=nat'", "--new-id", "--new-id"]),
+            "slipway import pkg --switch 'This or that=nat' --new-id"
         );
-        assert_eq!(hint("slipway import pkg --register", &["--copy"]), "slipway import pkg");
+        assert_eq!(hint("import pkg --register", &["--copy"]), "slipway import pkg");
+        assert_eq!(hint("import -- -pkg", &["--new-id"]), "slipway import --new-id -- -pkg");
         assert_eq!(
-            hint("slipway import pkg", &["apt-get install ovmf", "--new-id"]),
+            hint("import pkg", &["apt-get install ovmf", "--new-id"]),
             "apt-get install ovmf; then slipway import pkg --new-id"
         );
-        assert_eq!(hint("slipway import pkg", &[]), "");
+        assert_eq!(
+            hint("import pkg", &["apt-get install ovmf"]),
+            "apt-get install ovmf; then slipway import pkg"
+        );
     }
 
     #[test]

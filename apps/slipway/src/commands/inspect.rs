@@ -9,9 +9,11 @@ use machine::report::HostFacts;
 use machine::settings::{Media, Settings};
 use machine::switch::{DEFAULT_SWITCH, SwitchKind, SwitchRecord};
 use serde_json::{Value as Json, json};
+use transfer::shell;
 
+use crate::commands::import::with_fixes;
 use crate::failure::{Code, Failure, Result};
-use crate::printer::{Printer, bytes, json_path, shell_word};
+use crate::printer::{Printer, bytes, json_path};
 
 /// `inspect PATH`.
 pub(crate) fn inspect(printer: Printer, path: &Path) -> Result {
@@ -231,8 +233,8 @@ fn show(printer: Printer, path: &Path, p: &Plan) -> Result {
             .filter(|f| f.severity == Severity::Error)
             .filter_map(|f| f.fix.as_deref())
             .collect();
-        let fixes = if fixes.is_empty() { String::new() } else { format!(" {}", fixes.join(" ")) };
-        printer.talk(format!("next: slipway import {}{fixes}", shell_word(&path.to_string_lossy())));
+        let words = ["import".to_owned(), shell::path(path)];
+        printer.talk(format!("next: {}", with_fixes(&words, &fixes)));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use rest::wire::Planned;
 
 use crate::commands::import::{self, Choices};
 use crate::failure::Result;
-use crate::printer::{Printer, shell_word};
+use crate::printer::Printer;
 use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
@@ -66,7 +66,7 @@ pub(crate) async fn planned(s: &Session, command: PlannedCommand) -> Result {
             if s.printer.json {
                 return s.printer.json(&machine);
             }
-            s.printer.talk(format!("next: slipway machine start {}", shell_word(&machine.name)));
+            s.printer.talk(format!("next: slipway machine start {}", s.word(&machine).await));
             s.printer.line(format!("{}  {}", machine.name, machine.id))
         }
         PlannedCommand::Delete { planned } => {

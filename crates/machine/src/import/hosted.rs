@@ -185,7 +185,7 @@ impl Host {
             let name = &view.record.settings.name;
             let message = format!("`{name}` cannot become a machine: {}{more}", first.message);
             let id = view.record.id;
-            let hint = match first.fix.as_deref().map(|fix| fix.split(" or ").next().unwrap_or(fix)) {
+            let hint = match first.fix.as_deref() {
                 // What was chosen when the package was read is chosen anew only by reading it again.
                 Some(fix @ ("--copy" | "--lenient")) => format!("import again with {fix}"),
                 Some(fix) if fix.starts_with("--") => format!("slipway planned set {id} {fix}"),

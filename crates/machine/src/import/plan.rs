@@ -138,12 +138,7 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
         let needed = disks.iter().map(|d| d.data_bytes).sum();
         findings.extend(report::space(request, target, needed, *free));
     }
-    if let Some(why) = settings.problem() {
-        findings.push(
-            Finding::new(finding::SETTING_INVALID, Severity::Error, "settings", why)
-                .fix("--name NAME, --processors N or --memory MIB"),
-        );
-    }
+    findings.extend(report::unsound(&settings));
     let runtime_state = if configuration.saved == SavedState::None { runtime } else { None };
     Ok(Plan {
         package,

@@ -8,9 +8,10 @@ use uuid::Uuid;
 
 use super::{
     ConfigKind, Configuration, DiskFile, Layout, MAX_CANDIDATES, MAX_DIRECTORY, MemberFile, NotPackage,
-    OpenError, PARTIAL, Package, shell_word,
+    OpenError, PARTIAL, Package,
 };
 use crate::manifest::{self, fold_case};
+use crate::shell;
 
 /// Names of Hyper-V's directories.
 pub(super) const MACHINES: &str = "Virtual Machines";
@@ -128,7 +129,7 @@ fn open_file(path: &Path, canonical: &Path) -> Result<Package, OpenError> {
             )
             .hint(format!(
                 "name the directory instead: slipway inspect {}",
-                shell_word(package_dir(canonical))
+                shell::path(package_dir(canonical))
             )));
         }
         Sniffed::Other(what) => {
@@ -153,7 +154,7 @@ fn package_dir(file: &Path) -> &Path {
 }
 
 fn given_a_disk(path: &Path, canonical: &Path) -> OpenError {
-    let word = shell_word(path);
+    let word = shell::path(path);
     let error = OpenError::new(NotPackage::Disk, path, "it is a disk, not a machine");
     // Often the disk of a package: then that is what was meant.
     let above = canonical.parent().and_then(Path::parent);
@@ -164,7 +165,7 @@ fn given_a_disk(path: &Path, canonical: &Path) -> OpenError {
             .hint(format!(
                 "the machine is `{}`: slipway inspect {}; to look at the disk: slipway disk info {word}",
                 dir.display(),
-                shell_word(dir)
+                shell::path(dir)
             ))
             .candidates(vec![dir.to_owned()]),
         None => error.hint(format!(
@@ -223,7 +224,7 @@ fn refuse_partial(path: &Path, root: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     Err(OpenError::new(NotPackage::Partial, path, "it is an export that did not finish")
-        .hint(format!("run the export again to go on with it, or drop it: rm -r {}", shell_word(root))))
+        .hint(format!("run the export again to go on with it, or drop it: rm -r {}", shell::path(root))))
 }
 
 /// A directory was named.
@@ -326,7 +327,7 @@ fn several_configurations(path: &Path, several: &[Chosen]) -> OpenError {
     let candidates: Vec<_> = several.iter().take(MAX_CANDIDATES).map(|c| c.path.clone()).collect();
     let names: Vec<_> = several.iter().take(MAX_CANDIDATES).map(|c| format!("`{}`", c.name)).collect();
     let message = format!("it holds {} machines: {}", several.len(), names.join(", "));
-    let next = candidates.first().map(|c| shell_word(c)).unwrap_or_default();
+    let next = candidates.first().map(|c| shell::path(c)).unwrap_or_default();
     OpenError::new(NotPackage::SeveralConfigurations, path, message)
         .hint(format!("name the one you mean: slipway inspect {next}"))
         .candidates(candidates)
@@ -351,7 +352,7 @@ fn one_level_too_high(path: &Path, top: &Listing) -> Option<OpenError> {
         1 => format!("the package is one level below, in `{}`", first.display()),
         count => format!("it holds {count} packages, one level below"),
     };
-    let next: Vec<_> = candidates.iter().map(|c| format!("slipway inspect {}", shell_word(c))).collect();
+    let next: Vec<_> = candidates.iter().map(|c| format!("slipway inspect {}", shell::path(c))).collect();
     Some(
         OpenError::new(NotPackage::OneLevelTooHigh, path, message)
             .hint(next.join("\n"))
@@ -378,7 +379,7 @@ fn nothing(path: &Path, top: &Listing, machines: &Listing) -> OpenError {
         return error
             .hint("name the directory that Hyper-V's Export made, the one holding `Virtual Machines`");
     };
-    error.hint(format!("to look at a disk: slipway disk info {}", shell_word(&disk.path)))
+    error.hint(format!("to look at a disk: slipway disk info {}", shell::path(&disk.path)))
 }
 
 /// Collects all that belongs to the configuration chosen.

@@ -621,7 +621,7 @@ fn refuse_existing(fs: &dyn Fs, target: &Path) -> Result<(), WriterError> {
             if matches!(fs.entry(parent), Ok(EntryKind::Absent)) {
                 return Err(Fault::new(FaultKind::NotFound, "export to", target)
                     .detail(format!("there is no directory `{}`", parent.display()))
-                    .hint(format!("mkdir -p {}", crate::package::shell_word(parent)))
+                    .hint(format!("mkdir -p {}", crate::shell::path(parent)))
                     .into());
             }
             Ok(())

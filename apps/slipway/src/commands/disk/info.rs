@@ -7,7 +7,7 @@ use vhdx::{CheckOptions, DiskKind, ExtentKind, Image, Severity};
 
 use super::{ChainOptions, open};
 use crate::failure::{Code, Failure, Result};
-use crate::printer::{Printer, bytes, json_path, shell_word};
+use crate::printer::{Printer, bytes, json_path};
 
 /// `disk info FILE`.
 pub(crate) fn info(printer: Printer, path: &Path, chain: &ChainOptions) -> Result {
@@ -225,7 +225,7 @@ pub(crate) fn check(printer: Printer, path: &Path) -> Result {
             .code(Code::Findings)
             .hint(format!(
                 "to save what can be read: slipway disk convert --lenient {} NEW.vhdx",
-                shell_word(&path.to_string_lossy())
+                transfer::shell::path(path)
             )));
     }
     Ok(())

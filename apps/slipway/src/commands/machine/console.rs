@@ -19,7 +19,6 @@ use rest::wire::Console;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::failure::{Code, Failure, Result};
-use crate::printer::shell_word;
 use crate::session::Session;
 
 /// Ctrl-].
@@ -65,7 +64,7 @@ pub(super) async fn console(s: &Session, args: ConsoleArgs) -> Result {
     }
     // Of a machine that is off there is only what it said.
     if !places.live && (args.wait_for.is_none() || args.send.is_some()) {
-        let word = shell_word(&args.machine);
+        let word = transfer::shell::word(&args.machine);
         return Err(Failure::new("invalid-state", format!("`{}` is off", args.machine)).code(Code::NotNow).hint(
             format!("`slipway machine start {word}` first; `slipway machine console {word} --log` prints what it last said"),
         ));

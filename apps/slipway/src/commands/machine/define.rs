@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use crate::failure::Result;
 use crate::places::absolute;
-use crate::printer::shell_word;
 use crate::session::Session;
 
 /// A machine to make.
@@ -124,6 +123,6 @@ pub(super) async fn define(s: &Session, args: DefineArgs) -> Result {
     if s.printer.json {
         return s.printer.json(&machine);
     }
-    s.printer.talk(format!("next: slipway machine start {}", shell_word(&machine.name)));
+    s.printer.talk(format!("next: slipway machine start {}", s.word(&machine).await));
     s.printer.line(format!("{}  {}", machine.name, machine.id))
 }
