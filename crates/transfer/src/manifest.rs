@@ -417,6 +417,16 @@ mod tests {
 
     proptest! {
         #[test]
+        fn unknown_numbers_keep_every_digit(number in proptest::num::f64::NORMAL) {
+            let mut json: Value = serde_json::from_slice(&sample().to_bytes().unwrap()).unwrap();
+            json["disks"][0]["ratio"] = number.into();
+            let once = Manifest::parse(&serde_json::to_vec(&json).unwrap()).unwrap();
+            let twice = Manifest::parse(&once.to_bytes().unwrap()).unwrap();
+            prop_assert_eq!(once.disks[0].extra["ratio"].as_f64(), Some(number));
+            prop_assert_eq!(once, twice);
+        }
+
+        #[test]
         fn garbage_is_refused_not_feared(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
             let _ = Manifest::parse(&bytes);
         }
