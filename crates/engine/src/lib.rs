@@ -23,6 +23,7 @@ pub mod image;
 pub mod keys;
 pub mod qemu;
 mod qmp;
+mod shortname;
 pub mod sim;
 pub mod spec;
 pub mod varstore;

@@ -43,9 +43,6 @@ pub(super) fn nic_socket(index: usize) -> String {
 /// What QEMU gives up once it has started: it may start nothing and gain nothing.
 pub(super) const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
-/// Longest file name of a socket made here, in bytes.
-pub(super) const LONGEST_SOCKET_NAME: usize = "serial0.sock".len();
-
 /// What the command line is made from.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
