@@ -5,6 +5,8 @@
 
 use std::error::Error as StdError;
 
+use serde::{Deserialize, Serialize};
+
 type Source = Box<dyn StdError + Send + Sync>;
 
 macro_rules! opaque_error {
@@ -67,7 +69,8 @@ opaque_error!(
 );
 
 /// What to branch on when a start fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum StartErrorKind {
     /// The specification itself is wrong.
@@ -115,7 +118,8 @@ pub enum AttachErrorKind {
 }
 
 /// What to branch on when an operation fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum GuestErrorKind {
     /// The guest is no longer there.

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{AttachError, GuestError, StartError};
 use crate::host::HostReport;
 use crate::keys::Chord;
@@ -203,7 +205,8 @@ pub enum StoppedBy {
 }
 
 /// Where a guest is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RunState {
     /// Being built.
     Starting,

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::SimEngine;
+use engine::sim::{ClockMode, SimOptions};
 use machine::report::HostFacts;
 use machine::{Host, HostOptions};
 use rest::server::{Limits, Peer};
@@ -130,7 +132,7 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
         // Guests that only pretend need no firmware files and no TPM emulator to have both.
         EngineChoice::Sim => {
             let facts = HostFacts { uefi: true, tpm: true, ..HostFacts::of_this_host() };
-            (Arc::new(engine::SimEngine::new()), Some(facts))
+            (Arc::new(simulation(&runtime)?), Some(facts))
         }
     };
     let threads =
@@ -187,6 +189,18 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
     drop(host);
     tracing::info!("stopped");
     done
+}
+
+/// The simulation whose record lies beside its guests, as it was left; else a new one.
+fn simulation(runtime: &Path) -> Result<SimEngine, ServeError> {
+    let record = runtime.join("simulator.json");
+    let options =
+        SimOptions { clock: ClockMode::Real, record: Some(record.clone()), ..SimOptions::default() };
+    SimEngine::open(options).map_err(|e| {
+        ServeError::new(Kind::Host, format!("cannot read `{}`", record.display()))
+            .caused_by(e)
+            .hint("remove it, and with it what is left of simulated guests")
+    })
 }
 
 fn open_store(data: &Path) -> Result<SqliteStore, ServeError> {

@@ -79,7 +79,7 @@ fn a_daemon_starts_serves_stops_and_finds_everything_again() {
     let second = options(dir.path(), "data", "b.sock");
     let daemon = start(second.clone());
     let again = ask(&second.socket, async |c| c.machine("web").await).unwrap();
-    assert_eq!(again.id, machine.id);
+    assert_eq!((again.id, again.state.as_str()), (machine.id, "running"), "its guest outlived the daemon");
     daemon.stop();
 }
 

@@ -1,81 +1,529 @@
-//! A double of the engine for tests of what is built on it: deterministic, in this process, no guest system.
+//! The simulator: the engine without guest systems, deterministic, with a clock to drive and faults to inject.
 //!
-//! It refuses what a real engine refuses for reasons it can see (a wrong specification, a missing file, a disk in use,
-//! a second guest in one place) and keeps the same states and events in the same order; every event has been sent
-//! when the call that caused it returns. Guests live in the engine, not in their handles, so that dropping a handle
-//! and attaching again works as with processes; clones of a [`SimEngine`] share their guests.
+//! It is the test bed of what is built on the engine, and what tool authors run in the place of a host. It refuses what
+//! a real engine refuses for reasons it can see (a wrong specification, a missing file, a disk in use, a second guest in
+//! one place) and has the same states and events in the same order.
 //!
-//! A guest's memory is one text, which a save keeps and a restore brings back.
+//! ```text
+//!   SimEngine ─ Engine ──▶ Guest            what any engine offers
+//!      │
+//!      ├─ clock     real or driven: boot times, counters, delays and events go by it
+//!      ├─ faults    which operation, the how-manieth time, what then
+//!      ├─ events    what guests do by themselves, now or at a time
+//!      └─ seed      every choice that the simulator makes
+//! ```
 //!
-//! What it is not: it never reads or writes a disk, has no serial socket, display or clock, and boots in no time.
-//! What happens inside a guest, a test says itself through [`SimGuestControl`].
+//! Guests live in the engine, not in their handles: dropping one and attaching again works as with processes. They also
+//! outlive the engine's own process, by a record in their runtime directory, so that a daemon that was killed finds
+//! them again as it would find real ones. What a guest does is in [`guest`], and why, in `docs/design/simulator.md`.
+//!
+//! What it is not: it runs no instruction, has no VNC, and touches a disk only when told to on the guest's console.
 
-use std::collections::HashMap;
+mod behaviour;
+mod clock;
+mod disk;
+mod event;
+mod faults;
+mod guest;
+mod handle;
+mod record;
+mod screen;
+mod seed;
+mod serial;
+mod shell;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Write;
-use std::ops::ControlFlow;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::error::{AttachError, GuestError, GuestErrorKind, StartError, StartErrorKind};
-use crate::guest::{
-    AgentInterface, AgentOs, Engine, Guest, GuestEvent, PictureFormat, RunState, SaveProgress, ShutdownVia,
-    StoppedBy,
+pub use behaviour::{Behaviour, MAX_BEHAVIOUR, MIN_TICK};
+pub use clock::{ClockMode, MAX_ACTIONS, MAX_ADVANCE};
+pub use event::{Event, Happening, MAX_EVENTS};
+pub use faults::{
+    Effect, Fault, Faults, JobStop, MAX_DELAY, MAX_RULES, Met, Named, Operation, Place, Rule, RuleError,
 };
+pub use guest::GuestView;
+pub use seed::{Random, Seed};
+
+use crate::error::{AttachError, AttachErrorKind, StartError, StartErrorKind};
+use crate::guest::{Engine, Guest, GuestEvent};
 use crate::host::{Check, HostReport, KvmVerdict, Program, Verdict};
 use crate::keys::Chord;
-use crate::spec::{Accel, Chipset, GuestSpec, NicBackend, Resolved};
+use crate::spec::{Accel, Chipset, GuestSpec, Resolved};
+use clock::{Slot, Timeline};
+use faults::Rules;
+use guest::Core;
+use record::{GuestRecord, SavedState, WorldRecord};
+use serial::Hub;
 
-/// The smallest PNG: one black pixel.
-const PIXEL: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\x3a\x7e\x9b\x55\
-    \0\0\0\nIDAT\x78\xda\x63\x60\0\0\0\x02\0\x01\xe5\x27\xde\xfc\0\0\0\0IEND\xae\x42\x60\x82";
+/// Ids that are put on record ahead of those that are given, so that not each of them costs a write.
+const ID_BLOCK: u64 = 256;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Pretends to run guests.
-#[derive(Debug, Clone, Default)]
+fn wait<'a, T>(changed: &Condvar, guard: MutexGuard<'a, T>, limit: Duration) -> MutexGuard<'a, T> {
+    changed.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// How a simulation begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SimOptions {
+    /// What all its choices are made from.
+    pub seed: Seed,
+    /// What moves its time.
+    pub clock: ClockMode,
+    /// How guests behave that nothing else is said of.
+    pub behaviour: Behaviour,
+    /// Where the simulation is kept, so that it outlives the process; `None` keeps it in memory.
+    pub record: Option<PathBuf>,
+}
+
+/// The simulator. Clones share the simulation.
+#[derive(Clone)]
 pub struct SimEngine {
-    guests: Arc<Mutex<HashMap<PathBuf, Arc<Core>>>>,
+    world: Arc<World>,
 }
 
-/// One pretended guest.
-#[derive(Debug)]
-struct Core {
-    spec: GuestSpec,
-    resolved: Resolved,
-    live: Mutex<Live>,
-    changed: Condvar,
-    guests: Arc<Mutex<HashMap<PathBuf, Arc<Core>>>>,
+impl std::fmt::Debug for SimEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimEngine")
+            .field("guests", &lock(&self.world.guests).by_dir.len())
+            .finish_non_exhaustive()
+    }
 }
 
-#[derive(Debug)]
-struct Live {
-    run: RunState,
-    /// Where it goes when it is thawed.
-    thawed: RunState,
-    memory: String,
-    obeys_shutdown: bool,
-    media: HashMap<String, Option<PathBuf>>,
-    links: HashMap<String, bool>,
-    typed: Vec<Chord>,
-    events: Option<Sender<GuestEvent>>,
-    log: Option<fs::File>,
+impl Default for SimEngine {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
-/// What a save writes.
-#[derive(Debug, Serialize, Deserialize)]
-struct Saved {
-    /// Version of this file; 1.
-    simulator: u32,
-    machine_version: String,
-    memory: String,
+/// Everything that the simulation is.
+struct World {
+    time: Arc<Timeline>,
+    faults: Faults,
+    hub: Arc<Hub>,
+    guests: Mutex<Guests>,
+    settings: Mutex<Settings>,
+    events: Mutex<Events>,
+    record: Option<PathBuf>,
+    /// Held while the record is written, so that an older one never replaces a newer.
+    writing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Guests {
+    by_dir: HashMap<PathBuf, Arc<Core>>,
+    /// Files in use: whether somebody writes, and how many use them.
+    files: HashMap<PathBuf, (bool, usize)>,
+}
+
+struct Settings {
+    seed: Seed,
+    ordinary: Behaviour,
+    behaviours: BTreeMap<Uuid, Behaviour>,
+    /// Ids given so far, and up to which they are on record.
+    ids: (u64, u64),
+}
+
+#[derive(Default)]
+struct Events {
+    given: u64,
+    waiting: BTreeMap<u64, (Event, Slot)>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.time.stop();
+        self.hub.stop();
+    }
+}
+
+/// Files that a guest uses, and whether it writes them.
+fn files(spec: &GuestSpec) -> impl Iterator<Item = (&PathBuf, bool)> {
+    spec.disks.iter().flat_map(|disk| {
+        let written = !disk.is_read_only();
+        disk.layers.iter().enumerate().map(move |(depth, layer)| (&layer.path, written && depth == 0))
+    })
+}
+
+impl Guests {
+    /// A file that one of the guests writes and the other uses at all.
+    fn conflict(&self, spec: &GuestSpec) -> Option<PathBuf> {
+        files(spec)
+            .find(|(path, write)| self.files.get(*path).is_some_and(|(wrote, _)| *write || *wrote))
+            .map(|(path, _)| path.clone())
+    }
+
+    fn insert(&mut self, core: &Arc<Core>) {
+        for (path, write) in files(&core.spec) {
+            let users = self.files.entry(path.clone()).or_default();
+            *users = (users.0 || write, users.1 + 1);
+        }
+        self.by_dir.insert(core.spec.runtime_dir.clone(), Arc::clone(core));
+    }
+
+    fn remove(&mut self, core: &Core) {
+        if !self.by_dir.get(&core.spec.runtime_dir).is_some_and(|there| std::ptr::eq(&**there, core)) {
+            return;
+        }
+        self.by_dir.remove(&core.spec.runtime_dir);
+        for (path, _) in files(&core.spec) {
+            if let Some((_, users)) = self.files.get_mut(path) {
+                *users -= 1;
+                if *users == 0 {
+                    self.files.remove(path);
+                }
+            }
+        }
+    }
+
+    fn find(&self, word: &str) -> Option<Arc<Core>> {
+        let id = Uuid::try_parse(word).ok();
+        self.by_dir.values().find(|c| Some(c.spec.id) == id || c.spec.name == word).cloned()
+    }
+}
+
+impl World {
+    fn behaviour(&self, id: Uuid) -> Behaviour {
+        let settings = lock(&self.settings);
+        settings.behaviours.get(&id).copied().unwrap_or(settings.ordinary)
+    }
+
+    fn forget(&self, core: &Core) {
+        lock(&self.guests).remove(core);
+    }
+
+    fn meet(&self, operation: Operation, who: &Named<'_>, gone: &dyn Fn() -> bool) -> Result<(), Met> {
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        let met = self.faults.meet(operation, who, gone);
+        self.keep();
+        met
+    }
+
+    /// Puts the simulation on record.
+    fn keep(&self) {
+        let Some(path) = &self.record else { return };
+        let _writing = lock(&self.writing);
+        let clock = (self.time.mode(), self.time.now());
+        let (events, given) = {
+            let events = lock(&self.events);
+            (events.waiting.values().map(|(event, _)| event.clone()).collect(), events.given)
+        };
+        let record = {
+            let s = lock(&self.settings);
+            let rules = self.faults.rules();
+            WorldRecord::new(s.seed.0, clock, s.ordinary, s.behaviours.clone(), rules, events, given, s.ids.1)
+        };
+        if let Err(e) = record.write(path) {
+            tracing::warn!(record = %path.display(), "the simulation is not kept: {e}");
+        }
+    }
+
+    fn schedule(self: &Arc<Self>, event: Event) {
+        let (world, id) = (Arc::downgrade(self), event.id);
+        let action = move |_| {
+            if let Some(world) = Weak::upgrade(&world) {
+                world.occur(id);
+            }
+        };
+        let slot = self.time.schedule(event.at, Box::new(action));
+        lock(&self.events).waiting.insert(event.id, (event, slot));
+    }
+
+    /// The time of an event has come.
+    fn occur(&self, id: u64) {
+        let Some((event, _)) = lock(&self.events).waiting.remove(&id) else { return };
+        let guest = lock(&self.guests).find(&event.machine);
+        match guest {
+            Some(guest) => guest.happen(&event.what),
+            None => {
+                tracing::info!(machine = event.machine, event = id, "it does not run, so nothing happened");
+            }
+        }
+        self.keep();
+    }
+}
+
+/// Why the simulation was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimError {
+    /// No guest of that machine runs.
+    #[error("no simulated guest of `{0}` runs")]
+    NoGuest(String),
+    /// A value means nothing.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl SimEngine {
+    /// A simulation in memory whose clock is driven, with nothing in it.
+    pub fn new() -> Self {
+        Self::build(SimOptions::default(), None)
+    }
+
+    /// The simulation that `options` name a record of, as it was left; else a new one.
+    ///
+    /// # Errors
+    /// There is a record and it cannot be read.
+    pub fn open(options: SimOptions) -> io::Result<Self> {
+        let kept = match &options.record {
+            Some(path) => WorldRecord::read(path)?,
+            None => None,
+        };
+        let engine = Self::build(options, kept);
+        engine.world.keep();
+        Ok(engine)
+    }
+
+    fn build(options: SimOptions, kept: Option<WorldRecord>) -> Self {
+        let SimOptions { seed, clock, behaviour, record } = options;
+        let kept = kept.unwrap_or_else(|| {
+            let clock = (clock, Duration::ZERO);
+            WorldRecord::new(seed.0, clock, behaviour, BTreeMap::new(), Rules::default(), Vec::new(), 0, 0)
+        });
+        let time = Timeline::new(kept.mode, kept.elapsed_by_now());
+        let world = Arc::new(World {
+            faults: Faults::new(Arc::clone(&time), kept.rules),
+            time,
+            hub: Hub::new(),
+            guests: Mutex::default(),
+            settings: Mutex::new(Settings {
+                seed: Seed(kept.seed),
+                ordinary: kept.ordinary,
+                behaviours: kept.behaviours,
+                ids: (kept.ids, kept.ids),
+            }),
+            events: Mutex::new(Events { given: kept.events_given, waiting: BTreeMap::new() }),
+            record,
+            writing: Mutex::new(()),
+        });
+        kept.events.into_iter().for_each(|event| world.schedule(event));
+        Self { world }
+    }
+
+    /// Begins anew: every guest dies, and clock, faults, events and ids are as `options` say. The record stays where
+    /// it is.
+    pub fn restart(&self, options: &SimOptions) {
+        let guests: Vec<Arc<Core>> = lock(&self.world.guests).by_dir.values().cloned().collect();
+        for guest in guests {
+            guest.end(GuestEvent::Died { message: "the simulation began anew".into() });
+        }
+        self.world.time.restart(options.clock, Duration::ZERO);
+        self.world.faults.restart();
+        *lock(&self.world.events) = Events::default();
+        *lock(&self.world.settings) = Settings {
+            seed: options.seed,
+            ordinary: options.behaviour,
+            behaviours: BTreeMap::new(),
+            ids: (0, 0),
+        };
+        self.world.keep();
+    }
+
+    /// What everything is chosen from.
+    pub fn seed(&self) -> Seed {
+        lock(&self.world.settings).seed
+    }
+
+    /// An id that was not given before.
+    pub fn fresh_id(&self) -> Uuid {
+        let (id, keep) = {
+            let mut settings = lock(&self.world.settings);
+            settings.ids.0 += 1;
+            let keep = settings.ids.0 > settings.ids.1;
+            if keep {
+                settings.ids.1 = settings.ids.0 + ID_BLOCK - 1;
+            }
+            (settings.seed.id(&format!("id/{}", settings.ids.0)), keep)
+        };
+        // On record before it is used: one that was given may be in a store that outlives us.
+        if keep {
+            self.world.keep();
+        }
+        id
+    }
+
+    /// What moves the time.
+    pub fn clock_mode(&self) -> ClockMode {
+        self.world.time.mode()
+    }
+
+    /// Time since the simulation began.
+    pub fn now(&self) -> Duration {
+        self.world.time.now()
+    }
+
+    /// Lets something else move the time.
+    pub fn set_clock_mode(&self, mode: ClockMode) {
+        self.world.time.set_mode(mode);
+        self.world.keep();
+    }
+
+    /// Moves the time on. When this returns, all that was due has happened and its events have been sent.
+    ///
+    /// # Errors
+    /// Too far, or too much would happen on the way.
+    pub fn advance(&self, by: Duration) -> Result<Duration, SimError> {
+        if by > MAX_ADVANCE {
+            let days = MAX_ADVANCE.as_secs() / (24 * 3600);
+            return Err(SimError::Invalid(format!("time is advanced by {days} days at most")));
+        }
+        let cores: Vec<Arc<Core>> = lock(&self.world.guests).by_dir.values().cloned().collect();
+        let ticks = cores.iter().map(|core| core.behaviour().tick).filter(|tick| !tick.is_zero());
+        let due: u64 = ticks.map(|t| u64::try_from(by.as_nanos() / t.as_nanos()).unwrap_or(u64::MAX)).sum();
+        if due > MAX_ACTIONS {
+            let message = format!("guests would count {due} times on the way, more than {MAX_ACTIONS}");
+            return Err(SimError::Invalid(format!("{message}: advance by less, or let them tick slower")));
+        }
+        let now = self.world.time.advance(by);
+        self.world.keep();
+        Ok(now)
+    }
+
+    /// The rules that operations meet.
+    pub fn faults(&self) -> &Faults {
+        &self.world.faults
+    }
+
+    /// Adds a rule.
+    ///
+    /// # Errors
+    /// It cannot mean anything, or there are too many.
+    pub fn add_fault(&self, rule: Rule) -> Result<Fault, RuleError> {
+        let fault = self.world.faults.add(rule)?;
+        self.world.keep();
+        Ok(fault)
+    }
+
+    /// Takes a rule away and lets go of what hangs at it; whether there was one.
+    pub fn clear_fault(&self, id: u64) -> bool {
+        let there = self.world.faults.clear(id);
+        self.world.keep();
+        there
+    }
+
+    /// Takes all rules away; how many there were.
+    pub fn clear_faults(&self) -> usize {
+        let count = self.world.faults.clear_all();
+        self.world.keep();
+        count
+    }
+
+    /// A job stands at a stop; see [`Faults::stand`].
+    ///
+    /// # Errors
+    /// The failure that it is to have.
+    pub fn stand(&self, fault: u64, interrupted: &dyn Fn() -> bool) -> Result<(), Met> {
+        let met = self.world.faults.stand(fault, interrupted);
+        self.world.keep();
+        met
+    }
+
+    /// Lets a guest do something now.
+    ///
+    /// # Errors
+    /// It does not run, or its words cannot be told.
+    pub fn happen(&self, machine: &str, what: &Happening) -> Result<(), SimError> {
+        if let Some(problem) = what.problem() {
+            return Err(SimError::Invalid(problem));
+        }
+        let guest = lock(&self.world.guests).find(machine);
+        guest.ok_or_else(|| SimError::NoGuest(machine.to_owned()))?.happen(what);
+        Ok(())
+    }
+
+    /// Lets a machine's guest do something when the clock comes to `at`.
+    ///
+    /// # Errors
+    /// Its words cannot be told, or too many events wait already.
+    pub fn plan(&self, machine: &str, at: Duration, what: Happening) -> Result<Event, SimError> {
+        if let Some(problem) = what.problem() {
+            return Err(SimError::Invalid(problem));
+        }
+        let event = {
+            let mut events = lock(&self.world.events);
+            if events.waiting.len() >= MAX_EVENTS {
+                return Err(SimError::Invalid(format!("{MAX_EVENTS} events wait already")));
+            }
+            events.given += 1;
+            Event { id: events.given, machine: machine.to_owned(), at, what }
+        };
+        self.world.schedule(event.clone());
+        self.world.keep();
+        Ok(event)
+    }
+
+    /// What guests will do, in the order it was planned.
+    pub fn events(&self) -> Vec<Event> {
+        lock(&self.world.events).waiting.values().map(|(event, _)| event.clone()).collect()
+    }
+
+    /// Takes back an event, or all of them; how many there were.
+    pub fn cancel_events(&self, id: Option<u64>) -> usize {
+        let gone: Vec<(Event, Slot)> = {
+            let mut events = lock(&self.world.events);
+            match id {
+                Some(id) => events.waiting.remove(&id).into_iter().collect(),
+                None => std::mem::take(&mut events.waiting).into_values().collect(),
+            }
+        };
+        for (_, slot) in &gone {
+            self.world.time.cancel(*slot);
+        }
+        self.world.keep();
+        gone.len()
+    }
+
+    /// Every guest that runs, by name.
+    pub fn guests(&self) -> Vec<GuestView> {
+        let cores: Vec<Arc<Core>> = lock(&self.world.guests).by_dir.values().cloned().collect();
+        let now = self.now();
+        let mut views: Vec<GuestView> = cores.iter().map(|core| core.view(now)).collect();
+        views.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        views
+    }
+
+    /// How the guests of machine `id` behave.
+    pub fn behaviour(&self, id: Uuid) -> Behaviour {
+        self.world.behaviour(id)
+    }
+
+    /// Lets the guests of machine `id` behave so: the one that runs, and those to come.
+    ///
+    /// # Errors
+    /// No guest can behave so.
+    pub fn set_behaviour(&self, id: Uuid, behaviour: Behaviour) -> Result<(), SimError> {
+        if let Some(problem) = behaviour.problem() {
+            return Err(SimError::Invalid(problem));
+        }
+        lock(&self.world.settings).behaviours.insert(id, behaviour);
+        let guest = lock(&self.world.guests).by_dir.values().find(|c| c.spec.id == id).cloned();
+        if let Some(guest) = guest {
+            guest.behave(&self.world, behaviour);
+        }
+        self.world.keep();
+        Ok(())
+    }
+
+    /// The inside of a running guest, for a test to play.
+    pub fn control(&self, id: Uuid) -> Option<SimGuestControl> {
+        let core = lock(&self.world.guests).by_dir.values().find(|c| c.spec.id == id).cloned()?;
+        Some(SimGuestControl { engine: self.clone(), core })
+    }
 }
 
 /// Machine versions that simulated guests can be given, by chipset.
@@ -86,40 +534,20 @@ fn machine_version(chipset: Chipset) -> &'static str {
     }
 }
 
-impl Live {
-    fn tell(&mut self, event: GuestEvent) {
-        self.write(&format!("sim: {event:?}"));
-        if let Some(events) = &self.events {
-            let _ = events.send(event);
-        }
-    }
-
-    fn write(&mut self, line: &str) {
-        if let Some(log) = &mut self.log {
-            let _ = writeln!(log, "{line}");
-        }
-    }
-}
-
 impl SimEngine {
-    /// An engine without guests.
-    pub fn new() -> Self {
-        SimEngine::default()
+    /// What lies in wait for a start comes before anything is looked at, and holds nobody else up.
+    fn begin(&self, operation: Operation, spec: &GuestSpec) -> Result<(), StartError> {
+        let who = Named { id: spec.id, name: &spec.name };
+        self.world.meet(operation, &who, &|| false).map_err(|Met { kind, message }| {
+            StartError::new(faults::named(&kind).unwrap_or(StartErrorKind::Failed), message)
+        })
     }
 
-    /// The inside of a running guest, for a test to play.
-    pub fn control(&self, id: Uuid) -> Option<SimGuestControl> {
-        let core = lock(&self.guests).values().find(|c| c.spec.id == id).cloned()?;
-        Some(SimGuestControl { core })
-    }
-}
-
-impl SimEngine {
     /// Starts a guest, from a saved state if there is one.
     fn launch(
         &self,
         spec: &GuestSpec,
-        saved: Option<Saved>,
+        saved: Option<SavedState>,
         events: Sender<GuestEvent>,
     ) -> Result<Box<dyn Guest>, StartError> {
         spec.validate().map_err(|e| {
@@ -128,63 +556,46 @@ impl SimEngine {
         if spec.accel == Accel::Kvm {
             return Err(StartError::new(StartErrorKind::NoAccel, "the simulator has no KVM"));
         }
-        let files = spec.disks.iter().flat_map(|d| d.layers.iter().map(|l| &l.path));
-        for path in files.chain(spec.drives.iter().filter_map(|d| d.media.as_ref())) {
+        let media = spec.drives.iter().filter_map(|d| d.media.as_ref());
+        for path in files(spec).map(|(path, _)| path).chain(media) {
             fs::metadata(path).map_err(|e| {
                 StartError::new(StartErrorKind::NotFound, format!("{} cannot be opened", path.display()))
                     .with_source(e)
             })?;
         }
-        let mut guests = lock(&self.guests);
-        if guests.contains_key(&spec.runtime_dir) {
-            let message = format!("a guest already runs in {}", spec.runtime_dir.display());
-            return Err(StartError::new(StartErrorKind::AlreadyRunning, message));
-        }
-        if let Some(path) = conflict(spec, guests.values().map(|c| &c.spec)) {
-            let message = format!("{} is in use by another guest", path.display());
-            return Err(StartError::new(StartErrorKind::InUse, message));
-        }
-        let log = (fs::create_dir_all(&spec.runtime_dir))
-            .and_then(|()| fs::File::create(spec.runtime_dir.join("serial0.log")))
-            .map_err(|e| {
-                let message = format!("{} cannot be written to", spec.runtime_dir.display());
-                StartError::new(StartErrorKind::Failed, message).with_source(e)
-            })?;
-        let newest = machine_version(spec.chipset);
-        let core = Arc::new(Core {
-            spec: spec.clone(),
-            resolved: Resolved {
-                machine_version: spec.machine_version.clone().unwrap_or_else(|| newest.into()),
-                cpu_model: spec.cpu_model.clone().unwrap_or_else(|| "sim".into()),
-                accel: Accel::Tcg,
-            },
-            live: Mutex::new(Live {
-                run: if saved.is_some() { RunState::Frozen } else { RunState::Running },
-                thawed: RunState::Running,
-                memory: saved.map(|s| s.memory).unwrap_or_default(),
-                obeys_shutdown: true,
-                media: spec.drives.iter().map(|d| (d.id.clone(), d.media.clone())).collect(),
-                links: spec.nics.iter().map(|n| (n.id.clone(), n.backend != NicBackend::None)).collect(),
-                typed: Vec::new(),
-                events: Some(events),
-                log: (spec.serial_ports > 0).then_some(log),
-            }),
-            changed: Condvar::new(),
-            guests: Arc::clone(&self.guests),
-        });
+        let resolved = Resolved {
+            machine_version: spec
+                .machine_version
+                .clone()
+                .unwrap_or_else(|| machine_version(spec.chipset).into()),
+            cpu_model: spec.cpu_model.clone().unwrap_or_else(|| "sim".into()),
+            accel: Accel::Tcg,
+        };
+        let core = Core::new(&self.world, spec.clone(), resolved, None);
         {
-            let mut live = lock(&core.live);
-            live.tell(GuestEvent::Started);
-            let disks: Vec<&str> = spec.disks.iter().map(|d| d.id.as_str()).collect();
-            live.write(&format!("GUEST-READY sim disks={}", disks.join(",")));
+            let mut guests = lock(&self.world.guests);
+            if guests.by_dir.contains_key(&spec.runtime_dir) {
+                let message = format!("a guest already runs in {}", spec.runtime_dir.display());
+                return Err(StartError::new(StartErrorKind::AlreadyRunning, message));
+            }
+            if let Some(path) = guests.conflict(spec) {
+                let message = format!("{} is in use by another guest", path.display());
+                return Err(StartError::new(StartErrorKind::InUse, message));
+            }
+            guests.insert(&core);
         }
-        guests.insert(spec.runtime_dir.clone(), Arc::clone(&core));
-        Ok(Box::new(SimGuest { core }))
+        if let Err(e) = core.power_on(&self.world, saved, events) {
+            self.world.forget(&core);
+            let message = format!("{} cannot be written to", spec.runtime_dir.display());
+            return Err(StartError::new(StartErrorKind::Failed, message).with_source(e));
+        }
+        Ok(core.handle())
     }
 }
 
 impl Engine for SimEngine {
     fn start(&self, spec: &GuestSpec, events: Sender<GuestEvent>) -> Result<Box<dyn Guest>, StartError> {
+        self.begin(Operation::Start, spec)?;
         self.launch(spec, None, events)
     }
 
@@ -194,15 +605,17 @@ impl Engine for SimEngine {
         state: &Path,
         events: Sender<GuestEvent>,
     ) -> Result<Box<dyn Guest>, StartError> {
-        let bad = |message: String| StartError::new(StartErrorKind::BadState, message);
-        let bytes = fs::read(state).map_err(|e| {
-            StartError::new(StartErrorKind::NotFound, format!("{} cannot be opened", state.display()))
-                .with_source(e)
+        self.begin(Operation::Restore, spec)?;
+        let saved = SavedState::read(state).map_err(|e| {
+            let (kind, what) = match e.kind() {
+                io::ErrorKind::NotFound => (StartErrorKind::NotFound, "cannot be opened"),
+                _ => (StartErrorKind::BadState, "is no state that can be loaded"),
+            };
+            StartError::new(kind, format!("{} {what}", state.display())).with_source(e)
         })?;
-        let saved: Saved = serde_json::from_slice(&bytes)
-            .map_err(|e| bad(format!("{} is no saved state", state.display())).with_source(e))?;
         if spec.machine_version.as_ref() != Some(&saved.machine_version) {
-            return Err(bad(format!("it was saved as a {}", saved.machine_version)));
+            let message = format!("it was saved as a {}", saved.machine_version);
+            return Err(StartError::new(StartErrorKind::BadState, message));
         }
         self.launch(spec, Some(saved), events)
     }
@@ -212,13 +625,23 @@ impl Engine for SimEngine {
         runtime_dir: &Path,
         events: Sender<GuestEvent>,
     ) -> Result<Option<Box<dyn Guest>>, AttachError> {
-        let Some(core) = lock(&self.guests).get(runtime_dir).cloned() else { return Ok(None) };
-        {
-            let mut live = lock(&core.live);
-            live.events = Some(events);
-            live.tell(GuestEvent::Started);
-        }
-        Ok(Some(Box::new(SimGuest { core })))
+        let there = lock(&self.world.guests).by_dir.get(runtime_dir).cloned();
+        let core = match there {
+            Some(core) => core,
+            None => {
+                let kept = GuestRecord::read(runtime_dir).map_err(|e| {
+                    let message = format!("the record in {} cannot be read", runtime_dir.display());
+                    AttachError::new(AttachErrorKind::BadRecord, message).with_source(e)
+                })?;
+                let Some(GuestRecord { spec, resolved, life, .. }) = kept else { return Ok(None) };
+                let core = Core::new(&self.world, spec, resolved, Some(life));
+                lock(&self.world.guests).insert(&core);
+                core.revive(&self.world);
+                core
+            }
+        };
+        core.listen(events);
+        Ok(Some(core.handle()))
     }
 
     fn probe(&self) -> HostReport {
@@ -241,453 +664,74 @@ impl Engine for SimEngine {
     }
 }
 
-/// A file that one of the guests writes and the other uses at all.
-fn conflict<'a>(new: &'a GuestSpec, running: impl Iterator<Item = &'a GuestSpec>) -> Option<PathBuf> {
-    let uses = |spec: &'a GuestSpec| {
-        spec.disks.iter().flat_map(|disk| {
-            let written = !disk.is_read_only();
-            disk.layers.iter().enumerate().map(move |(depth, layer)| (&layer.path, written && depth == 0))
-        })
-    };
-    let taken: Vec<(&PathBuf, bool)> = running.flat_map(uses).collect();
-    uses(new)
-        .find(|(path, write)| taken.iter().any(|(other, wrote)| other == path && (*write || *wrote)))
-        .map(|(path, _)| path.clone())
+/// Plays the inside of a guest.
+#[derive(Clone)]
+pub struct SimGuestControl {
+    engine: SimEngine,
+    core: Arc<Core>,
 }
 
-/// Plays the inside of a guest.
-#[derive(Debug, Clone)]
-pub struct SimGuestControl {
-    core: Arc<Core>,
+impl std::fmt::Debug for SimGuestControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimGuestControl").field("id", &self.core.spec.id).finish_non_exhaustive()
+    }
 }
 
 impl SimGuestControl {
     /// The guest's process dies.
     pub fn crash(&self, message: &str) {
-        self.core.end(GuestEvent::Died { message: message.into() });
+        self.core.happen(&Happening::Kill { message: message.into() });
     }
 
     /// The guest shuts itself down.
     pub fn shut_down(&self) {
-        self.core.end(GuestEvent::Stopped { by: StoppedBy::Guest });
+        self.core.happen(&Happening::PowerOff);
     }
 
     /// The guest's kernel panics.
     pub fn kernel_panic(&self) {
-        self.core.end(GuestEvent::Stopped { by: StoppedBy::Panic });
+        self.core.happen(&Happening::Panic);
+    }
+
+    /// The guest restarts itself.
+    pub fn reboot(&self) {
+        self.core.happen(&Happening::Reboot);
     }
 
     /// A disk fails: the guest is paused and says so.
     pub fn disk_error(&self, disk: &str, message: &str) {
-        let event = GuestEvent::DiskError { disk: Some(disk.into()), message: message.into() };
-        lock(&self.core.live).tell(event);
-        self.core.go(RunState::Paused, GuestEvent::Paused);
+        self.core.happen(&Happening::DiskError { disk: Some(disk.into()), message: message.into() });
     }
 
-    /// Whether the guest shuts down at once when asked (so it is at first) or never.
+    /// Whether the guest shuts down when asked (so it is at first) or never.
     pub fn obeys_shutdown(&self, obeys: bool) {
-        lock(&self.core.live).obeys_shutdown = obeys;
+        let behaviour = Behaviour { obeys_shutdown: obeys, ..self.core.behaviour() };
+        // A behaviour that was in force is none that cannot be.
+        let _ = self.engine.set_behaviour(self.core.spec.id, behaviour);
     }
 
     /// What the guest remembers.
     pub fn memory(&self) -> String {
-        lock(&self.core.live).memory.clone()
+        self.core.memory()
     }
 
-    /// The guest remembers something else.
+    /// The guest remembers something else, until it restarts.
     pub fn remember(&self, text: &str) {
-        lock(&self.core.live).memory = text.to_owned();
-    }
-
-    /// The guest reboots, which it does with its memory lost.
-    pub fn reboot(&self) {
-        let mut live = lock(&self.core.live);
-        live.memory.clear();
-        live.tell(GuestEvent::Reset { by_guest: true });
+        self.core.remember(text);
     }
 
     /// What is in a drive.
     pub fn media(&self, drive: &str) -> Option<PathBuf> {
-        lock(&self.core.live).media.get(drive).cloned().flatten()
+        self.core.media(drive)
     }
 
     /// Whether an adapter's cable is in.
     pub fn link(&self, nic: &str) -> Option<bool> {
-        lock(&self.core.live).links.get(nic).copied()
+        self.core.link(nic)
     }
 
     /// Every chord typed so far.
     pub fn typed(&self) -> Vec<Chord> {
-        lock(&self.core.live).typed.clone()
-    }
-}
-
-impl Core {
-    /// Goes to a state and tells, if that is news.
-    fn go(&self, to: RunState, event: GuestEvent) {
-        let mut live = lock(&self.live);
-        if live.run != to && live.run != RunState::Stopped {
-            live.run = to;
-            live.tell(event);
-            self.changed.notify_all();
-        }
-    }
-
-    fn end(&self, last: GuestEvent) {
-        // Out of the engine first: who hears the last event may start the next guest at once.
-        lock(&self.guests).remove(&self.spec.runtime_dir);
-        let mut live = lock(&self.live);
-        if live.run != RunState::Stopped {
-            live.run = RunState::Stopped;
-            live.tell(last);
-            live.events = None;
-            self.changed.notify_all();
-        }
-    }
-
-    fn alive(&self) -> Result<MutexGuard<'_, Live>, GuestError> {
-        let live = lock(&self.live);
-        if live.run == RunState::Stopped {
-            return Err(GuestError::new(GuestErrorKind::Gone, "the guest is gone"));
-        }
-        Ok(live)
-    }
-}
-
-struct SimGuest {
-    core: Arc<Core>,
-}
-
-impl Drop for SimGuest {
-    fn drop(&mut self) {
-        lock(&self.core.live).events = None;
-    }
-}
-
-fn no_agent() -> GuestError {
-    GuestError::new(GuestErrorKind::NoAgent, "simulated guests have no agent")
-}
-
-impl Guest for SimGuest {
-    fn spec(&self) -> &GuestSpec {
-        &self.core.spec
-    }
-
-    fn resolved(&self) -> &Resolved {
-        &self.core.resolved
-    }
-
-    fn state(&self) -> RunState {
-        lock(&self.core.live).run
-    }
-
-    fn pid(&self) -> Option<u32> {
-        None
-    }
-
-    fn pause(&self) -> Result<(), GuestError> {
-        drop(self.core.alive()?);
-        self.core.go(RunState::Paused, GuestEvent::Paused);
-        Ok(())
-    }
-
-    fn resume(&self) -> Result<(), GuestError> {
-        drop(self.core.alive()?);
-        if self.state() == RunState::Paused {
-            self.core.go(RunState::Running, GuestEvent::Resumed);
-        }
-        Ok(())
-    }
-
-    fn reset(&self) -> Result<(), GuestError> {
-        let mut live = self.core.alive()?;
-        live.memory.clear();
-        live.tell(GuestEvent::Reset { by_guest: false });
-        Ok(())
-    }
-
-    fn can_save(&self) -> Result<(), GuestError> {
-        self.core.alive().map(drop)
-    }
-
-    fn save(
-        &self,
-        state: &Path,
-        watch: &mut dyn FnMut(SaveProgress) -> ControlFlow<()>,
-    ) -> Result<(), GuestError> {
-        self.thaw()?;
-        let (was, saved) = {
-            let mut live = self.core.alive()?;
-            live.thawed = live.run;
-            let machine_version = self.core.resolved.machine_version.clone();
-            (live.run, Saved { simulator: 1, machine_version, memory: live.memory.clone() })
-        };
-        match was {
-            RunState::Running => self.core.go(RunState::Frozen, GuestEvent::Paused),
-            _ => lock(&self.core.live).run = RunState::Frozen,
-        }
-        let total = saved.memory.len() as u64;
-        let write = |watch: &mut dyn FnMut(SaveProgress) -> ControlFlow<()>| {
-            if watch(SaveProgress { done: 0, total }).is_break() {
-                return Err(GuestError::new(GuestErrorKind::Cancelled, "the save was broken off"));
-            }
-            serde_json::to_vec(&saved)
-                .map_err(std::io::Error::from)
-                .and_then(|b| fs::write(state, b))
-                .map_err(|e| {
-                    let full = e.kind() == std::io::ErrorKind::StorageFull;
-                    let kind = if full { GuestErrorKind::NoSpace } else { GuestErrorKind::Io };
-                    GuestError::new(kind, format!("{}: cannot be written", state.display())).with_source(e)
-                })
-        };
-        let written = write(watch);
-        if written.is_err() {
-            let _ = fs::remove_file(state);
-            self.thaw()?;
-        }
-        written
-    }
-
-    fn thaw(&self) -> Result<(), GuestError> {
-        let thawed = {
-            let mut live = self.core.alive()?;
-            if live.run != RunState::Frozen {
-                return Ok(());
-            }
-            if live.thawed != RunState::Running {
-                live.run = live.thawed;
-                return Ok(());
-            }
-            live.thawed
-        };
-        self.core.go(thawed, GuestEvent::Resumed);
-        Ok(())
-    }
-
-    fn power_off(&self) -> Result<(), GuestError> {
-        self.core.end(GuestEvent::Stopped { by: StoppedBy::Host });
-        Ok(())
-    }
-
-    fn shutdown(&self) -> Result<ShutdownVia, GuestError> {
-        let obeys = {
-            let live = self.core.alive()?;
-            if matches!(live.run, RunState::Paused | RunState::Frozen) {
-                return Err(GuestError::new(
-                    GuestErrorKind::WrongState,
-                    "a guest whose processors stand cannot shut down; resume it first",
-                ));
-            }
-            live.obeys_shutdown
-        };
-        self.core.go(RunState::ShuttingDown, GuestEvent::ShutdownRequested);
-        if obeys {
-            self.core.end(GuestEvent::Stopped { by: StoppedBy::Guest });
-        }
-        Ok(ShutdownVia::PowerButton)
-    }
-
-    fn wait_stopped(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        let mut live = lock(&self.core.live);
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if live.run == RunState::Stopped || left.is_zero() {
-                return live.run == RunState::Stopped;
-            }
-            live = self.core.changed.wait_timeout(live, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn screenshot(&self, path: &Path) -> Result<PictureFormat, GuestError> {
-        drop(self.core.alive()?);
-        fs::write(path, PIXEL).map_err(|e| {
-            GuestError::new(GuestErrorKind::Io, format!("{}: cannot be written", path.display()))
-                .with_source(e)
-        })?;
-        Ok(PictureFormat::Png)
-    }
-
-    fn send_keys(&self, chords: &[Chord]) -> Result<(), GuestError> {
-        self.core.alive()?.typed.extend_from_slice(chords);
-        Ok(())
-    }
-
-    fn change_media(&self, drive: &str, media: Option<&Path>, _force: bool) -> Result<(), GuestError> {
-        let mut live = self.core.alive()?;
-        let Some(inside) = live.media.get_mut(drive) else {
-            return Err(GuestError::new(GuestErrorKind::NotFound, format!("the guest has no drive {drive}")));
-        };
-        if let Some(media) = media {
-            fs::metadata(media).map_err(|e| {
-                GuestError::new(GuestErrorKind::NotFound, format!("{}: cannot be opened", media.display()))
-                    .with_source(e)
-            })?;
-        }
-        *inside = media.map(ToOwned::to_owned);
-        Ok(())
-    }
-
-    fn eject(&self, drive: &str, force: bool) -> Result<(), GuestError> {
-        self.change_media(drive, None, force)
-    }
-
-    fn set_link(&self, nic: &str, up: bool) -> Result<(), GuestError> {
-        let mut live = self.core.alive()?;
-        let Some(spec) = self.core.spec.nics.iter().find(|n| n.id == nic) else {
-            return Err(GuestError::new(GuestErrorKind::NotFound, format!("the guest has no adapter {nic}")));
-        };
-        if up && spec.backend == NicBackend::None {
-            let message = format!("adapter {nic} was started without a cable");
-            return Err(GuestError::new(GuestErrorKind::Unsupported, message));
-        }
-        live.links.insert(nic.into(), up);
-        Ok(())
-    }
-
-    fn agent_ping(&self, _limit: Duration) -> Result<(), GuestError> {
-        Err(no_agent())
-    }
-
-    fn agent_interfaces(&self, _limit: Duration) -> Result<Vec<AgentInterface>, GuestError> {
-        Err(no_agent())
-    }
-
-    fn agent_os(&self, _limit: Duration) -> Result<AgentOs, GuestError> {
-        Err(no_agent())
-    }
-
-    fn serial_socket(&self, _port: u32) -> Option<PathBuf> {
-        None
-    }
-
-    fn serial_log(&self, port: u32) -> Option<PathBuf> {
-        (port == 0 && self.core.spec.serial_ports > 0).then(|| self.core.spec.runtime_dir.join("serial0.log"))
-    }
-
-    fn vnc_socket(&self) -> Option<PathBuf> {
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-    use crate::spec::{DiskBus, DiskSpec, ImageFormat, LayerSpec};
-
-    fn spec(dir: &Path, name: &str) -> GuestSpec {
-        let mut spec = GuestSpec::new(Uuid::new_v4(), name, dir.join(name), Chipset::Pc);
-        fs::write(dir.join("disk.raw"), b"").unwrap();
-        spec.disks.push(DiskSpec {
-            id: "d".into(),
-            layers: vec![LayerSpec {
-                path: dir.join("disk.raw"),
-                format: ImageFormat::Raw,
-                read_only: false,
-            }],
-            bus: DiskBus::Ide,
-            slot: 0,
-            logical_sector: 512,
-            physical_sector: 512,
-            read_only: false,
-            serial: None,
-            boot_index: None,
-        });
-        spec
-    }
-
-    #[test]
-    fn a_life_in_order() {
-        let tmp = tempfile::tempdir().unwrap();
-        let engine = SimEngine::new();
-        let (sender, events) = mpsc::channel();
-        let spec = spec(tmp.path(), "a");
-        let guest = engine.start(&spec, sender).unwrap();
-        guest.pause().unwrap();
-        guest.pause().unwrap();
-        assert_eq!(guest.shutdown().unwrap_err().kind(), GuestErrorKind::WrongState);
-        guest.resume().unwrap();
-        guest.shutdown().unwrap();
-        assert!(guest.wait_stopped(Duration::ZERO));
-        let seen: Vec<_> = events.iter().collect();
-        assert_eq!(
-            seen,
-            [
-                GuestEvent::Started,
-                GuestEvent::Paused,
-                GuestEvent::Resumed,
-                GuestEvent::ShutdownRequested,
-                GuestEvent::Stopped { by: StoppedBy::Guest }
-            ]
-        );
-        let log = fs::read_to_string(guest.serial_log(0).unwrap()).unwrap();
-        assert!(log.contains("GUEST-READY sim disks=d"), "{log}");
-        assert_eq!(guest.pause().unwrap_err().kind(), GuestErrorKind::Gone);
-    }
-
-    #[test]
-    fn a_saved_guest_remembers_and_one_that_is_not_saved_goes_on() {
-        let tmp = tempfile::tempdir().unwrap();
-        let engine = SimEngine::new();
-        let mut spec = spec(tmp.path(), "a");
-        let guest = engine.start(&spec, mpsc::channel().0).unwrap();
-        spec.machine_version = Some(guest.resolved().machine_version.clone());
-        engine.control(spec.id).unwrap().remember("42");
-        let state = tmp.path().join("state");
-        let mut go_on = |_| ControlFlow::Continue(());
-        let error = guest.save(&state, &mut |_| ControlFlow::Break(())).unwrap_err();
-        assert_eq!((error.kind(), guest.state()), (GuestErrorKind::Cancelled, RunState::Running));
-        assert!(!state.exists());
-        let error = guest.save(&tmp.path().join("no/where"), &mut go_on).unwrap_err();
-        assert_eq!((error.kind(), guest.state()), (GuestErrorKind::Io, RunState::Running));
-        guest.pause().unwrap();
-        guest.save(&state, &mut go_on).unwrap();
-        assert_eq!(guest.state(), RunState::Frozen);
-        drop(guest);
-        let guest = engine.attach(&spec.runtime_dir, mpsc::channel().0).unwrap().unwrap();
-        assert_eq!(guest.state(), RunState::Frozen);
-        guest.thaw().unwrap();
-        assert_eq!(guest.state(), RunState::Paused, "as it was before");
-        guest.power_off().unwrap();
-
-        let (sender, events) = mpsc::channel();
-        let guest = engine.restore(&spec, &state, sender).unwrap();
-        assert_eq!(guest.state(), RunState::Frozen);
-        guest.thaw().unwrap();
-        assert_eq!((guest.state(), &*engine.control(spec.id).unwrap().memory()), (RunState::Running, "42"));
-        engine.control(spec.id).unwrap().reboot();
-        guest.power_off().unwrap();
-        let seen: Vec<_> = events.iter().collect();
-        let stopped = GuestEvent::Stopped { by: StoppedBy::Host };
-        assert_eq!(
-            seen,
-            [GuestEvent::Started, GuestEvent::Resumed, GuestEvent::Reset { by_guest: true }, stopped]
-        );
-        fs::write(&state, "{").unwrap();
-        let refused = engine.restore(&spec, &state, mpsc::channel().0).err().unwrap();
-        assert_eq!(refused.kind(), StartErrorKind::BadState);
-    }
-
-    #[test]
-    fn it_refuses_what_a_real_engine_refuses_and_guests_outlive_handles() {
-        let tmp = tempfile::tempdir().unwrap();
-        let engine = SimEngine::new();
-        let a = spec(tmp.path(), "a");
-        let guest = engine.start(&a, mpsc::channel().0).unwrap();
-        let start = |spec: &GuestSpec| engine.start(spec, mpsc::channel().0).err().map(|e| e.kind());
-        assert_eq!(start(&a), Some(StartErrorKind::AlreadyRunning));
-        let mut b = spec(tmp.path(), "b");
-        assert_eq!(start(&b), Some(StartErrorKind::InUse));
-        b.disks[0].layers[0].path = tmp.path().join("none");
-        assert_eq!(start(&b), Some(StartErrorKind::NotFound));
-        drop(guest);
-        let (sender, events) = mpsc::channel();
-        let guest = engine.clone().attach(&a.runtime_dir, sender).unwrap().unwrap();
-        engine.control(a.id).unwrap().crash("struck by lightning");
-        assert_eq!(guest.state(), RunState::Stopped);
-        assert!(matches!(events.iter().last(), Some(GuestEvent::Died { .. })));
-        assert!(engine.attach(&a.runtime_dir, mpsc::channel().0).unwrap().is_none());
+        self.core.typed()
     }
 }
