@@ -146,14 +146,17 @@ impl House {
         }
         for job in self.daemon.run(["job", "list", "--json"]).json().as_array().expect("a list") {
             let state = job["state"].as_str().expect("a state");
-            assert!(["completed", "failed", "cancelled"].contains(&state), "{what}: {job}");
+            let over = ["completed", "completed-with-warnings", "failed", "cancelled"];
+            assert!(over.contains(&state), "{what}: {job}");
         }
     }
 
     /// Looks at what `work` left, and makes everything as it was.
     fn judge(&self, work: Work, what: &str) {
-        assert_eq!(self.state("keeper"), "running", "{what}: another machine's guest");
-        assert_eq!(self.process_of("keeper"), self.keeper, "{what}: another guest than before");
+        if self.keeper.is_some() {
+            assert_eq!(self.state("keeper"), "running", "{what}: another machine's guest");
+            assert_eq!(self.process_of("keeper"), self.keeper, "{what}: another guest than before");
+        }
         let litter: Vec<_> = files(&self.machines()).into_iter().filter(|f| partial(f)).collect();
         assert!(litter.is_empty(), "{what}: litter: {litter:?}");
         match work {
@@ -251,7 +254,7 @@ fn processes_of(id: &str) -> Vec<u32> {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
-        if line.starts_with("qemu") | line.contains("/qemu-system") && line.contains(id) {
+        if line.contains("qemu-system") && line.contains(id) {
             found.push(pid);
         }
     }

@@ -15,6 +15,7 @@ use crate::config::device_ids;
 use crate::disk::{DiskFormat, DiskRecord, Layer};
 use crate::error::{Error, Reason, Result};
 use crate::host::{Host, MachineView};
+use crate::litter::Litter;
 use crate::names::safe_file_name;
 use crate::power::Request;
 use crate::record::{self, DISKS, MachineRecord, REALIZED, machine_key};
@@ -150,8 +151,8 @@ pub struct AdapterEdit {
 impl Host {
     /// Makes a machine; it is off.
     ///
-    /// If we die on the way, files without a record may be left in the machine's own directory, never a record without its
-    /// files: the record is committed last.
+    /// The record is committed last: it never names a file that is not there. Files that a death leaves without a record
+    /// are removed at the next start.
     ///
     /// # Errors
     /// An argument breaks a rule, the id exists, a disk file is missing or in use, no room.
@@ -189,9 +190,9 @@ impl Host {
             ));
         }
         let home = self.new_home(id);
-        let mut litter = Litter::default();
+        let mut litter = Litter::new(self);
+        litter.make(&home)?;
         fs::create_dir_all(&home).map_err(|e| Error::io("create directory", &home, e))?;
-        litter.0.push(home.clone());
         let _files = self.disk_files();
         let disks = self.make_disks(id, &home, &settings.name, &request.disks, &[], &mut litter)?;
         for disk in &disks {
@@ -217,13 +218,12 @@ impl Host {
         for disk in &disks {
             operations.push(record::put(format!("{DISKS}{}", disk.id), disk)?);
         }
-        if !record::commit(&*self.store, vec![Condition::Absent(machine_key(id))], operations)? {
+        if !litter.commit(vec![Condition::Absent(machine_key(id))], operations)? {
             return Err(Error::new(
                 Reason::AlreadyExists,
                 format!("a machine with the id {id} exists already"),
             ));
         }
-        litter.keep();
         Ok(())
     }
 
@@ -234,7 +234,7 @@ impl Host {
         name: &str,
         requests: &[NewDisk],
         others: &[DiskRecord],
-        litter: &mut Litter,
+        litter: &mut Litter<'_>,
     ) -> Result<Vec<DiskRecord>> {
         let mut made: Vec<DiskRecord> = Vec::new();
         for request in requests {
@@ -399,7 +399,7 @@ impl Host {
             operations.push(Operation::Delete(format!("{DISKS}{disk}")));
         }
         disks.retain(|d| !edit.remove_disks.contains(&d.id));
-        let mut litter = Litter::default();
+        let mut litter = Litter::new(self);
         let _files = self.disk_files();
         let made = self.make_disks(id, &record.home, &settings.name, &edit.add_disks, &disks, &mut litter)?;
         for disk in made {
@@ -413,16 +413,13 @@ impl Host {
         }
         check(settings)?;
         operations.push(record::put(machine_key(id), &record)?);
-        if !record::commit(&*self.store, vec![Condition::Revision(machine_key(id), revision)], operations)? {
+        litter.doom(doomed, Vec::new());
+        if !litter.commit(vec![Condition::Revision(machine_key(id), revision)], operations)? {
             return Err(Error::new(Reason::Busy, "the machine was changed by somebody else meanwhile")
                 .hint("look at it again and repeat the change"));
         }
-        litter.keep();
         drop(running);
-        // The record no longer names them: a file left behind by a death here is litter, not damage.
-        for path in doomed {
-            let _ = fs::remove_file(path);
-        }
+        drop(litter);
         self.machine(id)
     }
 
@@ -463,7 +460,8 @@ impl Host {
 
     /// Deletes machine `id`: its record, its own files and, unless `keep_disks`, the disk files that Slipway made.
     ///
-    /// The records go first, in one transaction: a death after that leaves files that no record names.
+    /// The records go first, in one transaction that writes down the files; a death after that leaves them to the next
+    /// start.
     ///
     /// # Errors
     /// It is not off, or a job holds it.
@@ -475,59 +473,24 @@ impl Host {
         refuse_lost(&running, &record.settings.name)?;
         self.admit(running.power, Request::Delete, &record)?;
         let disks = self.disks_of(&record).unwrap_or_default();
+        let (owned, kept): (Vec<_>, Vec<_>) =
+            disks.iter().flat_map(|d| &d.layers).partition(|l| l.owned && !keep_disks);
+        let kept: Vec<PathBuf> = kept.into_iter().map(|l| l.path.clone()).collect();
+        let mut gone: Vec<PathBuf> = owned.into_iter().map(|l| l.path.clone()).collect();
+        gone.extend([record.home.clone(), self.places(&record).runtime]);
+        let mut litter = Litter::new(self);
+        litter.doom(gone, kept.clone());
         let mut operations =
             vec![Operation::Delete(machine_key(id)), Operation::Delete(format!("{REALIZED}{id}"))];
         operations.extend(disks.iter().map(|d| Operation::Delete(format!("{DISKS}{}", d.id))));
-        if !record::commit(&*self.store, vec![Condition::Revision(machine_key(id), revision)], operations)? {
+        if !litter.commit(vec![Condition::Revision(machine_key(id), revision)], operations)? {
             return Err(Error::new(Reason::Busy, "the machine was changed by somebody else meanwhile"));
         }
         drop(running);
         self.forget_cell(id);
         self.tell_deleted(id);
-        let (owned, kept): (Vec<_>, Vec<_>) =
-            disks.into_iter().flat_map(|d| d.layers).partition(|l| l.owned && !keep_disks);
-        for layer in &owned {
-            let _ = fs::remove_file(&layer.path);
-        }
-        let kept: Vec<PathBuf> = kept.into_iter().map(|l| l.path).collect();
-        remove_home(&record.home, &kept);
-        let _ = fs::remove_dir_all(self.places(&record).runtime);
+        drop(litter);
         Ok(kept)
-    }
-}
-
-/// Removes the machine's directory but for files that are kept.
-fn remove_home(home: &Path, kept: &[PathBuf]) {
-    if kept.iter().any(|k| k.starts_with(home)) {
-        for entry in fs::read_dir(home).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                remove_home(&path, kept);
-                let _ = fs::remove_dir(&path);
-            } else if !kept.contains(&path) {
-                let _ = fs::remove_file(&path);
-            }
-        }
-    } else {
-        let _ = fs::remove_dir_all(home);
-    }
-}
-
-/// Files and directories made on the way to a record that names them; removed again unless that was committed.
-#[derive(Default)]
-struct Litter(Vec<PathBuf>);
-
-impl Litter {
-    fn keep(mut self) {
-        self.0.clear();
-    }
-}
-
-impl Drop for Litter {
-    fn drop(&mut self) {
-        for path in self.0.iter().rev() {
-            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-        }
     }
 }
 
@@ -575,7 +538,7 @@ fn empty_disk(
     name: String,
     size: u64,
     sector: u32,
-    litter: &mut Litter,
+    litter: &mut Litter<'_>,
 ) -> Result<DiskRecord> {
     let sector = if sector == 0 { 512 } else { sector };
     if !matches!(sector, 512 | 4096) {
@@ -594,8 +557,8 @@ fn empty_disk(
     fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
     let id = Uuid::new_v4();
     let path = dir.join(format!("{}.raw", id.simple()));
+    litter.make(&path)?;
     let file = fs::File::create_new(&path).map_err(|e| Error::io("create disk", &path, e))?;
-    litter.0.push(path.clone());
     file.set_len(size).and_then(|()| file.sync_all()).map_err(|e| Error::io("create disk", &path, e))?;
     for dir in [&dir, home].into_iter().chain(home.parent()) {
         crate::blob::sync_directory(dir).map_err(|e| Error::io("sync directory", dir, e))?;

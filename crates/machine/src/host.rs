@@ -98,6 +98,7 @@ impl Host {
             board: crate::events::Board::default(),
         });
         host.ensure_default_switch()?;
+        host.sweep()?;
         host.find_guests_again()?;
         let jobs = crate::jobs::open(&host, jobs)?;
         let _ = host.jobs.set(jobs);

@@ -31,6 +31,7 @@ pub mod import;
 mod inuse;
 mod jobs;
 pub mod lifecycle;
+mod litter;
 pub mod names;
 pub mod network;
 pub mod planned;
