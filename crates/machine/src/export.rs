@@ -322,6 +322,12 @@ fn write(cx: &mut Cx<'_>) -> std::result::Result<Exported, Failure> {
             format!("an unfinished export was there and could not be used: {reason}"),
         )),
     }
+    if let Some(raw) = prepared.parts.iter().find(|part| part.format == TargetFormat::Raw) {
+        cx.warn(job::Warning::new(
+            "export-raw",
+            format!("`{}` is raw: Slipway reads such a package, Hyper-V does not", raw.name),
+        ));
+    }
     let mut total = 0;
     for disk in &open {
         let m = transfer::measure(&*disk.source, 0, disk.source.size(), &|| cx.cancelled())

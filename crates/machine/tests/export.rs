@@ -266,6 +266,51 @@ fn a_disk_leaves_in_the_format_it_came_in_or_in_another_one() {
     assert_eq!(lab.host().export(id, &request, "test").unwrap_err().reason(), Reason::InvalidArgument);
 }
 
+/// Raw disks say nothing of themselves: what they are stands in the manifest, and their first bytes are the guest's.
+#[test]
+fn raw_disks_come_back_by_the_word_of_the_manifest() {
+    let (lab, package, machine, disks) = imported(Generation::Two);
+    // As a guest may write them to have its disk taken for something else, and another file read with it.
+    let mut spoofed = content(3, 3 * MIB);
+    spoofed[..8].copy_from_slice(b"vhdxfile");
+    let odd = Package::new(lab.path("odd"), Generation::Two)
+        .shaped("sectors.vhdx", Shape { fixed: false, block_size: 1 << 20, logical: 4096 }, &spoofed)
+        .write();
+    let nvme = |request| ImportRequest { disk_bus: Some(engine::DiskBus::Nvme), ..request };
+    let odd = lab.import(&nvme(odd.request()));
+    let raw = |view: &MachineView, name: &str| {
+        let request = ExportRequest { format: Some(DiskFormat::Raw), ..ExportRequest::new(lab.path(name)) };
+        let status = lab.export_as(view.record.id, &request);
+        assert_eq!(status.warnings.iter().map(|w| w.id.as_str()).collect::<Vec<_>>(), ["export-raw"]);
+        exported(&status).directory
+    };
+    let (out, odd_out) = (raw(&machine, "raw"), raw(&odd, "odd raw"));
+    assert_good(&out);
+    let again = |path: &Path| ImportRequest { new_id: true, ..import_of(path) };
+    for (path, before, bytes) in [(&out, &machine, &disks[..]), (&odd_out, &odd, &[spoofed][..])] {
+        let back = lab.import(&nvme(again(path)));
+        for ((n, old), bytes) in before.disks.iter().enumerate().zip(bytes) {
+            let new = &back.disks[n];
+            assert_eq!(fs::read(leaf(&back, n)).unwrap(), *bytes, "{}", old.name);
+            assert_eq!((new.format, new.virtual_disk_id), (DiskFormat::Raw, old.virtual_disk_id));
+            let sectors = |d: &machine::disk::DiskRecord| (d.logical_sector_size, d.physical_sector_size);
+            assert_eq!(sectors(new), sectors(old));
+        }
+    }
+    // Without a manifest, or with one that says otherwise, a flat file is no disk of a Hyper-V package.
+    let unreadable = |path: &Path| {
+        let view = lab.host().import_dry_run(&again(path)).unwrap();
+        support::errors(&view.record.findings).iter().filter(|id| **id == "disk-unreadable").count()
+    };
+    assert_eq!(unreadable(&out), 0);
+    let cut = fs::File::options().write(true).open(disk(&out, "data.raw")).unwrap();
+    cut.set_len(MIB).unwrap();
+    assert_eq!(unreadable(&out), 1);
+    fs::remove_file(out.join("Slipway/manifest.json")).unwrap();
+    assert_eq!(unreadable(&out), 2);
+    drop(package);
+}
+
 #[test]
 fn a_disk_grown_larger_than_a_block_keeps_its_block_size_unless_told() {
     let (lab, _, machine, disks) = imported(Generation::Two);

@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use machine::Reason;
+use machine::disk::DiskFormat;
+use machine::export::ExportRequest;
 use machine::finding::{self, Severity, Verdict};
 use machine::planned::{ImportMode, ImportRequest};
 use machine::settings::Generation;
@@ -62,6 +64,26 @@ fn a_package_in_use_is_never_written() {
     assert!(!leaf(&machine, 0).exists());
     assert_eq!(listing(&package.dir), before);
     protect(&package.dir, false);
+}
+
+#[test]
+fn a_package_of_ours_with_raw_disks_is_used_in_place_too() {
+    if !has_qemu() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut bytes = content(1, 2 * MIB);
+    bytes[..4].copy_from_slice(b"QFI\xfb");
+    let package = Package::new(lab.path("package"), Generation::Two).vhdx("system.vhdx", &bytes).write();
+    let id = lab.import(&package.request()).record.id;
+    let raw = ExportRequest { format: Some(DiskFormat::Raw), ..ExportRequest::new(lab.path("raw")) };
+    lab.export_as(id, &raw);
+    let request = ImportRequest { mode: ImportMode::Register, new_id: true, ..import_of(lab.path("raw")) };
+    let machine = lab.import(&request);
+    assert_eq!(machine.disks[0].layers[1].path, lab.path("raw").join("Virtual Hard Disks/system.raw"));
+    let vhdx = ExportRequest { format: Some(DiskFormat::Vhdx), ..ExportRequest::new(lab.path("out")) };
+    lab.export_as(machine.record.id, &vhdx);
+    assert_eq!(support::read_image(&lab.path("out/Virtual Hard Disks/system.vhdx")), bytes);
 }
 
 #[test]
@@ -122,7 +144,7 @@ fn a_package_that_went_away_stops_the_machine_and_not_the_host() {
     let error = lab.host().start(id).unwrap_err();
     assert_eq!(error.reason(), Reason::NotFound);
     assert!(error.chain().contains("d.vhdx"), "{}", error.chain());
-    let status = lab.export_as(id, &machine::export::ExportRequest::new(lab.path("out")));
+    let status = lab.export_as(id, &ExportRequest::new(lab.path("out")));
     assert!(status.error.unwrap().message.contains("d.vhdx"));
     let plan =
         lab.host().import_dry_run(&ImportRequest { new_id: true, ..import_of(lab.path("moved")) }).unwrap();

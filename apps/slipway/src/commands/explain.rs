@@ -25,6 +25,14 @@ const OWN: &[(&str, &str)] = &[
         "copy",
         "Copying a disk failed; the message names the file and the byte. Nothing is left under the target's name.",
     ),
+    (
+        "export-raw",
+        "A disk was exported raw. Slipway imports such a package, by what its manifest says of the disk; Hyper-V reads only VHD and VHDX.",
+    ),
+    (
+        "export-started-over",
+        "An unfinished export was at the target, but the machine or a disk has changed since: it was written anew, so that a package never mixes two instants.",
+    ),
     ("internal", "Something that cannot happen did: a fault of Slipway. Please report it with the message."),
     (
         "no-daemon",

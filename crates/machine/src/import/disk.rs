@@ -1,8 +1,9 @@
 //! A look at one disk of a package: which file it is, what its chain is made of, and what lies on it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use transfer::package::{DiskNotFound, windows_components};
+use transfer::manifest::{DiskEntry, Manifest};
+use transfer::package::{DiskNotFound, Package, windows_components};
 use transfer::source::{self, DiskFormat as Found, OpenOptions, Source};
 use uuid::Uuid;
 use vhdx::{DiskKind, Image, ImageOptions, MissingParent};
@@ -38,14 +39,21 @@ pub(super) fn image_options(path: &Path, package: &Path, request: &ImportRequest
     }
 }
 
-/// Looks at the disk that `drive` names, found at `file`.
-pub(super) fn look(
-    drive: &ConfiguredDrive,
-    id: Uuid,
-    found: Result<PathBuf, DiskNotFound>,
-    package: &Path,
-    request: &ImportRequest,
-) -> Look {
+/// The package that disks are looked for in, and what our manifest, if it has one, says of them.
+pub(super) struct Place<'a> {
+    pub(super) package: &'a Package,
+    pub(super) manifest: Option<Manifest>,
+    pub(super) request: &'a ImportRequest,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn new(package: &'a Package, request: &'a ImportRequest) -> Self {
+        Self { package, manifest: package.read_manifest(), request }
+    }
+}
+
+/// Looks at the disk that `drive` names.
+pub(super) fn look(drive: &ConfiguredDrive, id: Uuid, place: &Place<'_>) -> Look {
     let name = file_name(&drive.path);
     let name =
         if name.is_empty() { format!("disk {}-{}.vhdx", drive.number, drive.slot) } else { name.to_owned() };
@@ -66,7 +74,7 @@ pub(super) fn look(
         boot_entries: Vec::new(),
     };
     let mut findings = Vec::new();
-    let path = match found {
+    let path = match place.package.resolve_disk(&drive.path, &place.request.disk_dirs) {
         Ok(path) => path,
         Err(missing) => {
             findings.push(not_found(drive, &missing));
@@ -74,7 +82,7 @@ pub(super) fn look(
         }
     };
     disk.file = Some(path.clone());
-    match open(&path, package, request, &mut disk, &mut findings) {
+    match open(&path, place, &mut disk, &mut findings) {
         Ok(source) => {
             let measured = transfer::copy::measure(&*source, 0, source.size(), &|| false);
             disk.data_bytes = measured.map_or(disk.virtual_size, |m| m.data);
@@ -98,20 +106,24 @@ fn not_found(drive: &ConfiguredDrive, missing: &DiskNotFound) -> Finding {
 
 fn open(
     path: &Path,
-    package: &Path,
-    request: &ImportRequest,
+    place: &Place<'_>,
     disk: &mut PlannedDisk,
     findings: &mut Vec<Finding>,
 ) -> Result<Box<dyn Source>, Box<Finding>> {
+    let request = place.request;
     let unreadable = |message: String| {
         Box::new(Finding::new(finding::DISK_UNREADABLE, Severity::Error, disk_setting(path), message))
     };
+    let declared = place.manifest.as_ref().and_then(|manifest| place.package.declared(manifest, path));
+    if let Some(entry) = declared.filter(|entry| entry.format == DiskFormat::Raw.extension()) {
+        return open_raw(path, entry, disk).map_err(unreadable);
+    }
     let found = source::sniff(path).map_err(|e| unreadable(chain(&e)))?;
     match found {
         Found::Vhd | Found::Vhdx => {}
         Found::Raw => {
             disk.format = DiskFormat::Raw;
-            let what = "is neither VHD nor VHDX";
+            let what = "is neither VHD nor VHDX; a raw disk is taken only where the package's own manifest says that it is one";
             return Err(unreadable(format!("`{}` {what}", path.display())));
         }
         Found::Engine(name) => {
@@ -122,7 +134,7 @@ fn open(
         }
         _ => return Err(unreadable(format!("`{}` is of an unknown format", path.display()))),
     }
-    let options = image_options(path, package, request);
+    let options = image_options(path, &place.package.root, request);
     let image = Image::open(path, &options).map_err(|e| Box::new(open_finding(path, &e, request)))?;
     describe(disk, &image);
     if image.layers().iter().any(|l| l.info.log_pending) {
@@ -141,8 +153,40 @@ fn open(
         );
     }
     drop(image);
-    let options = OpenOptions { image: options, ..OpenOptions::default() };
-    source::open(path, &options).map_err(|e| unreadable(chain(&e)))
+    open_source(path, disk, options).map_err(|e| unreadable(chain(&e)))
+}
+
+/// Opens a disk that Slipway exported raw. Such a file says nothing of itself, and its first bytes are the guest's to
+/// choose: format, geometry and identity are those of the manifest.
+fn open_raw(path: &Path, entry: &DiskEntry, disk: &mut PlannedDisk) -> Result<Box<dyn Source>, String> {
+    disk.format = DiskFormat::Raw;
+    disk.chain = vec![path.to_owned()];
+    disk.logical_sector_size = entry.logical_sector_size;
+    disk.physical_sector_size = entry.physical_sector_size;
+    disk.virtual_disk_id = entry.disk_id;
+    let source = open_source(path, disk, ImageOptions::default()).map_err(|e| chain(&e))?;
+    disk.virtual_size = source.size();
+    if source.size() == entry.virtual_size {
+        Ok(source)
+    } else {
+        let (has, had) = (source.size(), entry.virtual_size);
+        Err(format!("`{}` has {has} bytes and had {had} when the package was made", path.display()))
+    }
+}
+
+/// Opens the content of a planned disk.
+pub(super) fn open_source(
+    path: &Path,
+    disk: &PlannedDisk,
+    image: ImageOptions,
+) -> Result<Box<dyn Source>, transfer::SourceError> {
+    let raw_sectors = Some((disk.logical_sector_size, disk.physical_sector_size));
+    let options = OpenOptions { image, raw_sectors, ..OpenOptions::default() };
+    match disk.format {
+        // Never by its first bytes.
+        DiskFormat::Raw => source::open_as(path, Found::Raw, &options),
+        _ => source::open(path, &options),
+    }
 }
 
 fn disk_setting(path: &Path) -> String {

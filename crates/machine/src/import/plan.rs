@@ -242,6 +242,7 @@ fn look_at_disks(
     findings: &mut Vec<Finding>,
     known_to_firmware: bool,
 ) -> Vec<PlannedDisk> {
+    let place = disk::Place::new(package, request);
     let mut disks: Vec<PlannedDisk> = Vec::new();
     let mut contents = Vec::new();
     for drive in &configuration.drives {
@@ -255,8 +256,7 @@ fn look_at_disks(
             }
             continue;
         }
-        let found = package.resolve_disk(&drive.path, &request.disk_dirs);
-        let look = disk::look(drive, id, found, &package.root, request);
+        let look = disk::look(drive, id, &place);
         findings.extend(look.findings);
         let mut disk = look.disk;
         unique_name(&mut disk, &disks);

@@ -22,11 +22,10 @@ use serde::{Deserialize, Serialize};
 use store::{Condition, Operation};
 use transfer::copy::{CopyOptions, NoJournal};
 use transfer::sink::RawSink;
-use transfer::source::OpenOptions;
 use uuid::Uuid;
 use vhdx::FileStorage;
 
-use super::disk::image_options;
+use super::disk::{image_options, open_source};
 use super::hosted::planned_key;
 use crate::blob::sync_directory;
 use crate::disk::{DiskFormat, DiskRecord, Layer, with_extension};
@@ -169,12 +168,9 @@ fn copy(
         .file
         .as_deref()
         .ok_or_else(|| Failure::new("not-found", format!("disk `{}` is missing", disk.name)))?;
-    let options = OpenOptions {
-        image: image_options(path, &plan.origin.source, &plan.request),
-        ..OpenOptions::default()
-    };
+    let image = image_options(path, &plan.origin.source, &plan.request);
     let doing = format!("cannot copy disk `{}`", disk.name);
-    let source = transfer::source::open(path, &options).map_err(|e| {
+    let source = open_source(path, disk, image).map_err(|e| {
         let reason = crate::jobs::fault_reason(e.kind()).id();
         let failure = Failure::new(reason, format!("{doing}: {}", chain(&e))).path(path);
         e.hint().map(str::to_owned).into_iter().fold(failure, Failure::hint)

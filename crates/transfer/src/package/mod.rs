@@ -28,6 +28,7 @@ pub use scan::is_disk_name;
 pub(crate) use scan::is_partial;
 
 use crate::fault::FaultKind;
+use crate::manifest::{DiskEntry, Manifest, fold_case};
 
 /// Most entries looked at in one directory.
 pub const MAX_DIRECTORY: usize = 10_000;
@@ -130,6 +131,18 @@ impl Package {
     /// Lists what was tried.
     pub fn resolve_disk(&self, wanted: &str, extra_dirs: &[PathBuf]) -> Result<PathBuf, DiskNotFound> {
         resolve::resolve(self, wanted, extra_dirs)
+    }
+
+    /// Our manifest; `None` where there is none, and none that can be relied on (which `verify` says).
+    pub fn read_manifest(&self) -> Option<Manifest> {
+        let bytes = crate::verify::read_bounded(self.manifest.as_deref()?, crate::manifest::MAX_SIZE).ok()?;
+        Manifest::parse(&bytes).ok()
+    }
+
+    /// What `manifest` says of the disk at `path`, a file of this package.
+    pub fn declared<'m>(&self, manifest: &'m Manifest, path: &Path) -> Option<&'m DiskEntry> {
+        let inside = fold_case(path.strip_prefix(&self.root).ok()?.to_str()?);
+        manifest.disks.iter().find(|disk| fold_case(&disk.path) == inside)
     }
 
     /// The machine's and all snapshots' configurations.
