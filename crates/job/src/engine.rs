@@ -24,6 +24,7 @@ pub use error::{CancelError, CancelErrorKind, StartError, SubmitError, SubmitErr
 use crate::board::{Board, Changes, Notice, Watcher};
 use crate::clock::{Clock, SystemClock};
 use crate::fold::{Event, Next};
+use crate::gate::Gate;
 use crate::journal::{self, AppendError, Checkpoint, Journal, Meta};
 use crate::kind::{KindError, Registered, Runnable};
 use crate::live::{Faults, Live, Shared, lock};
@@ -75,6 +76,9 @@ impl<K: Kind> Submission<K> {
     }
 }
 
+/// Where the ids of jobs come from.
+type Ids = Arc<dyn Fn() -> uuid::Uuid + Send + Sync>;
+
 type Registry = BTreeMap<(String, u32), Arc<dyn Runnable>>;
 
 /// An engine being set up: register all kinds, then [`Builder::start`].
@@ -82,6 +86,8 @@ pub struct Builder {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     options: Options,
+    gate: Option<Arc<dyn Gate>>,
+    ids: Ids,
     faults: Faults,
     registry: Registry,
     wrong: Option<(&'static str, KindError)>,
@@ -117,6 +123,20 @@ impl Builder {
         self
     }
 
+    /// Puts a gate on the way of every job.
+    #[must_use]
+    pub fn gate(mut self, gate: Arc<dyn Gate>) -> Builder {
+        self.gate = Some(gate);
+        self
+    }
+
+    /// Takes the ids of jobs from `ids`, which gives none twice, instead of from chance.
+    #[must_use]
+    pub fn ids(mut self, ids: impl Fn() -> uuid::Uuid + Send + Sync + 'static) -> Builder {
+        self.ids = Arc::new(ids);
+        self
+    }
+
     pub(crate) fn faults(mut self, faults: Faults) -> Builder {
         self.faults = faults;
         self
@@ -138,9 +158,11 @@ impl Builder {
             board: Board::default(),
             stopping: self.faults.stopped.into(),
             faults: self.faults,
+            gate: self.gate,
         };
         let inner = Arc::new(Inner {
             shared: Arc::new(shared),
+            ids: self.ids,
             registry: self.registry,
             schedule: Mutex::default(),
             work: Condvar::new(),
@@ -168,6 +190,7 @@ pub struct Engine {
 
 struct Inner {
     shared: Arc<Shared>,
+    ids: Ids,
     registry: Registry,
     schedule: Mutex<Schedule>,
     /// There is something in the queue, or the engine stops.
@@ -205,6 +228,18 @@ struct Entry {
 }
 
 impl Entry {
+    /// The part of 100 that the step after `done` others is: where it begins, and how long.
+    fn span(&self, done: usize) -> (f64, f64) {
+        let weights: Vec<u32> = match &self.kind {
+            Some(kind) => kind.steps().iter().map(|(_, weight)| *weight).collect(),
+            None => vec![1; self.meta.steps.len()],
+        };
+        let part = |weights: &[u32]| weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
+        let all = part(&weights).max(1.0);
+        let current = weights.get(done).map_or(0.0, |weight| f64::from(*weight));
+        (100.0 * part(&weights[..done]) / all, 100.0 * current / all)
+    }
+
     fn exclusive(&self) -> bool {
         // What is not known is assumed to be touching its subject.
         self.kind.as_ref().is_none_or(|kind| kind.exclusive())
@@ -218,6 +253,8 @@ impl Engine {
             store,
             clock: Arc::new(SystemClock::new()),
             options: Options::default(),
+            gate: None,
+            ids: Arc::new(|| JobId::random().0),
             faults: Faults::default(),
             registry: BTreeMap::new(),
             wrong: None,
@@ -243,7 +280,7 @@ impl Engine {
             owner,
             submitted: inner.shared.clock.now(),
         };
-        let id = JobId::random();
+        let id = JobId((inner.ids)());
         let owned = meta.subject.clone().filter(|_| K::EXCLUSIVE);
         inner.admit(id, owned.as_deref())?;
         let created = Journal::create(&*inner.shared.store, id, meta);
@@ -520,7 +557,13 @@ impl Inner {
         let cancelled = journal.fold.cancel_requested();
         Arc::new(Entry {
             id: journal.id,
-            live: Arc::new(Live::new(journal.id, Arc::clone(&self.shared), checkpoint, cancelled)),
+            live: Arc::new(Live::new(
+                journal.id,
+                Arc::clone(&self.shared),
+                Arc::clone(&meta),
+                checkpoint,
+                cancelled,
+            )),
             meta,
             kind,
             journal: Mutex::new(journal),
@@ -531,16 +574,8 @@ impl Inner {
     /// Hangs the job's status on the board.
     fn post(&self, entry: &Entry, journal: &Journal) {
         let mut status = status_of(journal);
-        let weights: Vec<u32> = match &entry.kind {
-            Some(kind) => kind.steps().iter().map(|(_, weight)| *weight).collect(),
-            None => vec![1; entry.meta.steps.len()],
-        };
         let finished = status.state.is_finished();
-        let done = journal.fold.done();
-        let part = |weights: &[u32]| weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
-        let all = part(&weights).max(1.0);
-        let current = weights.get(done).map_or(0.0, |weight| f64::from(*weight));
-        let percent = (100.0 * part(&weights[..done]) / all, 100.0 * current / all);
+        let percent = entry.span(journal.fold.done());
         if finished && !status.state.is_success() {
             status.percent = entry.live.meter().high;
         }

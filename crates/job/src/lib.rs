@@ -28,6 +28,7 @@ mod context;
 mod engine;
 mod failure;
 mod fold;
+mod gate;
 mod journal;
 mod kind;
 mod live;
@@ -43,6 +44,7 @@ pub use engine::{
     SubmitErrorKind,
 };
 pub use failure::{Failure, Warning};
+pub use gate::{Gate, Passing};
 pub use kind::{Kind, Steps, UndoReason};
 pub use status::{Filter, JobId, State, Status, Stuck};
 

@@ -9,12 +9,15 @@ use store::Store;
 
 use crate::board::Board;
 use crate::clock::Clock;
-use crate::journal::{self, Checkpoint};
+use crate::gate::{Gate, Passing};
+use crate::journal::{self, Checkpoint, Meta};
 use crate::progress::Meter;
 use crate::{Failure, JobId, MAX_WARNINGS, Warning};
 
 /// At most one durable checkpoint of progress in this time.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// Most that a job shows before it is finished, in percent.
+const UNFINISHED: f64 = 99.0;
 
 /// What all jobs of an engine share.
 pub(crate) struct Shared {
@@ -24,6 +27,8 @@ pub(crate) struct Shared {
     /// The engine is shutting down: steps stop, nothing is undone.
     pub(crate) stopping: AtomicBool,
     pub(crate) faults: Faults,
+    /// Where jobs are stopped on purpose.
+    pub(crate) gate: Option<Arc<dyn Gate>>,
 }
 
 /// What the proofs make go wrong; all off in a real engine.
@@ -70,9 +75,14 @@ pub(crate) enum FailWhen {
 pub(crate) struct Live {
     pub(crate) id: JobId,
     pub(crate) shared: Arc<Shared>,
+    meta: Arc<Meta>,
     cancelled: AtomicBool,
     undoing: AtomicBool,
     meter: Mutex<Meter>,
+    /// The part of 100 that the step is: where it begins, and how long.
+    span: Mutex<(f64, f64)>,
+    /// What a gate wants the step to fail with.
+    doomed: Mutex<Option<Failure>>,
     warnings: Mutex<Warnings>,
     checkpoint: Mutex<Last>,
 }
@@ -90,22 +100,33 @@ struct Last {
 }
 
 impl Live {
-    pub(crate) fn new(id: JobId, shared: Arc<Shared>, checkpoint: Checkpoint, cancelled: bool) -> Live {
+    pub(crate) fn new(
+        id: JobId,
+        shared: Arc<Shared>,
+        meta: Arc<Meta>,
+        checkpoint: Checkpoint,
+        cancelled: bool,
+    ) -> Live {
         let meter = Meter::restored(checkpoint.progress.clone());
         Live {
             id,
             shared,
+            meta,
             cancelled: AtomicBool::new(cancelled),
             undoing: AtomicBool::new(false),
             meter: Mutex::new(meter),
+            span: Mutex::default(),
+            doomed: Mutex::default(),
             warnings: Mutex::default(),
             checkpoint: Mutex::new(Last { at: None, checkpoint }),
         }
     }
 
-    /// Prepares for running or undoing a step.
-    pub(crate) fn enter(&self, step: usize, undoing: bool) {
+    /// Prepares for running or undoing a step, which is that part of 100.
+    pub(crate) fn enter(&self, step: usize, undoing: bool, span: (f64, f64)) {
         self.undoing.store(undoing, Ordering::Release);
+        *lock(&self.span) = span;
+        *lock(&self.doomed) = None;
         let mut last = lock(&self.checkpoint);
         if last.checkpoint.step != step {
             last.checkpoint = Checkpoint { step, ..Checkpoint::default() };
@@ -123,10 +144,66 @@ impl Live {
             at_point(self.shared.faults.points.fetch_add(1, Ordering::AcqRel), self.id);
         }
         self.shared.stopping.load(Ordering::Acquire)
-            || (self.cancelled.load(Ordering::Acquire) && !self.undoing.load(Ordering::Acquire))
+            || (!self.undoing.load(Ordering::Acquire)
+                && (self.cancelled.load(Ordering::Acquire) || lock(&self.doomed).is_some()))
+    }
+
+    /// Passes the gate, if there is one, on the way to having done that fraction of the step; `show` is told the fraction
+    /// at which the step stands meanwhile. A job is at 100 % when its last step has done its work, not before.
+    fn pass(&self, fraction: f64, most: f64, show: &dyn Fn(f64)) {
+        let Some(gate) = self.shared.gate.as_ref().filter(|_| !self.undoing.load(Ordering::Acquire)) else {
+            return;
+        };
+        let job = Passing { id: self.id, kind: &self.meta.kind, subject: self.meta.subject.as_deref() };
+        let (before, step) = *lock(&self.span);
+        let coming = (before + step * fraction).clamp(0.0, most) as u8;
+        loop {
+            let reached = lock(&self.meter).high;
+            let Some(percent) = gate.stop(&job, reached, coming) else { return };
+            show(if step > 0.0 { ((f64::from(percent) - before) / step).clamp(0.0, fraction) } else { 0.0 });
+            {
+                let mut meter = lock(&self.meter);
+                meter.high = meter.high.max(percent.min(UNFINISHED as u8));
+            }
+            self.shared.board.touch(self.id);
+            if let Err(failure) = gate.stand(&job, percent, &|| self.interrupted()) {
+                *lock(&self.doomed) = Some(failure);
+            }
+            if self.interrupted() {
+                return;
+            }
+        }
+    }
+
+    /// The step begins.
+    pub(crate) fn begin(&self) {
+        self.pass(0.0, UNFINISHED, &|_| {});
+    }
+
+    /// The step has done its work.
+    ///
+    /// # Errors
+    /// What a gate wants it to fail with.
+    pub(crate) fn end(&self) -> Result<(), Failure> {
+        self.pass(1.0, 100.0, &|_| {});
+        self.doom().map_or(Ok(()), Err)
+    }
+
+    /// What a gate wants the step to fail with, whatever it says itself.
+    pub(crate) fn doom(&self) -> Option<Failure> {
+        lock(&self.doomed).clone()
     }
 
     pub(crate) fn progress(&self, phase: &str, done: u64, total: u64) {
+        if self.shared.gate.is_some() {
+            let fraction = if total == 0 { 0.0 } else { done as f64 / total as f64 };
+            let show = |stands: f64| self.note(phase, (total as f64 * stands).ceil() as u64, total);
+            self.pass(fraction.min(1.0), UNFINISHED, &show);
+        }
+        self.note(phase, done, total);
+    }
+
+    fn note(&self, phase: &str, done: u64, total: u64) {
         let now = self.shared.clock.monotonic();
         let mut meter = lock(&self.meter);
         let publish = meter.report(now, phase, done, total);

@@ -125,7 +125,7 @@ impl Inner {
             self.append(&mut journal, Event::StepStarted { step })?;
         }
         self.shared.alive()?;
-        entry.live.enter(step, false);
+        entry.live.enter(step, false, entry.span(journal.fold.done()));
         self.post(entry, &journal);
         let outputs = journal.fold.outputs().to_vec();
         // Not while the step runs: a cancel needs the journal.
@@ -139,13 +139,17 @@ impl Inner {
             if fail == Some(FailWhen::Before) {
                 return Err(injected());
             }
+            entry.live.begin();
             let mut output = kind.run(&attempt)?;
             if faults.twice {
                 output = kind.run(&attempt)?;
             }
+            entry.live.end()?;
             if fail == Some(FailWhen::After) { Err(injected()) } else { Ok(output) }
         };
-        let result = guarded(run).and_then(|output| match serde_json::to_vec(&output) {
+        // A step that was doomed stops as if it were told to: what it says then is not the reason.
+        let ran = guarded(run).map_err(|failure| entry.live.doom().unwrap_or(failure));
+        let result = ran.and_then(|output| match serde_json::to_vec(&output) {
             Ok(json) if json.len() <= MAX_VALUE - EVENT_OVERHEAD => Ok((output, json.len())),
             Ok(json) => Err(Failure::new(
                 ids::OUTPUT_TOO_LARGE,
@@ -194,7 +198,7 @@ impl Inner {
             self.append(&mut journal, Event::UndoStarted { step })?;
         }
         self.shared.alive()?;
-        entry.live.enter(step, true);
+        entry.live.enter(step, true, entry.span(journal.fold.done()));
         self.post(entry, &journal);
         let outputs = journal.fold.outputs().to_vec();
         drop(journal);
