@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const MOMENTS: usize = 200;
 /// The same on QEMU, where a start takes a good part of a second.
 const MOMENTS_QEMU: usize = 30;
+/// Moments at which a job is cancelled.
+const CANCELS: usize = 50;
 /// Of a hundred kills, this many may come when the work is already done: the last moments are part of the story.
 const BEYOND_PERCENT: u64 = 115;
 /// How long a job may take to end after a restart.
@@ -48,8 +50,10 @@ struct House {
     package: PathBuf,
     /// Hash of its disk's content.
     content: String,
-    /// How the guest of `keeper` is known to be the same.
+    /// The process of `keeper`, where guests are processes.
     keeper: Option<u32>,
+    /// How far its guest has counted, where guests count.
+    counted: u64,
     round: usize,
 }
 
@@ -74,7 +78,7 @@ impl House {
         daemon.run(["export".as_ref(), "mover".as_ref(), package.as_os_str()]).ok();
         let content = hash(&member(&package, "Virtual Hard Disks", "vhdx"));
         daemon.run(["machine", "start", "keeper"]).ok();
-        let mut house = House { daemon, package, content, keeper: None, round: 0 };
+        let mut house = House { daemon, package, content, keeper: None, counted: 0, round: 0 };
         house.keeper = house.process_of("keeper");
         house
     }
@@ -96,6 +100,13 @@ impl House {
     fn process_of(&self, name: &str) -> Option<u32> {
         let id = self.machine(name)?["id"].as_str()?.to_owned();
         processes_of(&id).first().copied()
+    }
+
+    /// The last count on the console of `keeper`.
+    fn count(&self) -> u64 {
+        let log = self.daemon.run(["machine", "console", "keeper", "--log"]);
+        let last = log.stdout.lines().filter_map(|l| l.trim().strip_prefix("COUNTER ")).next_back();
+        last.and_then(|n| n.parse().ok()).unwrap_or(0)
     }
 
     fn target(&self) -> PathBuf {
@@ -152,11 +163,12 @@ impl House {
     }
 
     /// Looks at what `work` left, and makes everything as it was.
-    fn judge(&self, work: Work, what: &str) {
-        if self.keeper.is_some() {
-            assert_eq!(self.state("keeper"), "running", "{what}: another machine's guest");
-            assert_eq!(self.process_of("keeper"), self.keeper, "{what}: another guest than before");
-        }
+    fn judge(&mut self, work: Work, what: &str) {
+        assert_eq!(self.state("keeper"), "running", "{what}: another machine's guest");
+        assert_eq!(self.process_of("keeper"), self.keeper, "{what}: another guest than before");
+        let counted = self.count();
+        assert!(counted >= self.counted, "{what}: it counts again: {counted} after {}", self.counted);
+        self.counted = counted;
         let litter: Vec<_> = files(&self.machines()).into_iter().filter(|f| partial(f)).collect();
         assert!(litter.is_empty(), "{what}: litter: {litter:?}");
         match work {
@@ -270,11 +282,10 @@ fn until(moment: Duration, client: &mut Child) {
     }
 }
 
-fn killed_at_every_moment(engine: &str, moments: usize) {
-    let mut house = House::new(engine);
-    // How long everything takes when nobody dies.
+/// How long each work takes when nobody dies.
+fn undisturbed(house: &mut House, works: &[Work]) -> Vec<Duration> {
     let mut lasts = Vec::new();
-    for work in Work::ALL {
+    for &work in works {
         house.prepare(work);
         let begun = Instant::now();
         let ended = house.begin(work).wait().expect("a client ends");
@@ -282,14 +293,26 @@ fn killed_at_every_moment(engine: &str, moments: usize) {
         assert!(ended.success(), "{work:?} does not work even undisturbed");
         house.judge(work, &format!("{work:?}, undisturbed"));
     }
-    let seeds = noise(2026, moments * 8);
-    for (n, seed) in seeds.chunks_exact(8).enumerate() {
+    lasts
+}
+
+/// So many moments of these works in turn: the work, the moment, and words for both.
+fn moments(seed: u64, count: usize, works: &[Work], lasts: &[Duration]) -> Vec<(Work, Duration, String)> {
+    let seeds = noise(seed, count * 8);
+    let moment = |(n, seed): (usize, &[u8])| {
         let seed = u64::from_le_bytes(seed.try_into().expect("eight bytes"));
-        let which = n % Work::ALL.len();
-        let (work, last) = (Work::ALL[which], lasts[which]);
+        let (work, last) = (works[n % works.len()], lasts[n % works.len()]);
         let percent = seed % BEYOND_PERCENT;
         let moment = last.mul_f64(percent as f64 / 100.0);
-        let what = format!("{engine}, {work:?} killed at {percent} % ({moment:?})");
+        (work, moment, format!("{work:?} struck at {percent} % ({moment:?})"))
+    };
+    seeds.chunks_exact(8).enumerate().map(moment).collect()
+}
+
+fn killed_at_every_moment(engine: &str, count: usize) {
+    let mut house = House::new(engine);
+    let lasts = undisturbed(&mut house, &Work::ALL);
+    for (work, moment, what) in moments(2026, count, &Work::ALL, &lasts) {
         house.prepare(work);
         let mut client = house.begin(work);
         until(moment, &mut client);
@@ -308,6 +331,34 @@ fn killed_at_every_moment(engine: &str, moments: usize) {
 #[test]
 fn two_hundred_deaths_of_the_daemon_lose_nothing() {
     killed_at_every_moment("sim", MOMENTS);
+}
+
+/// Ctrl-C, as the person at the terminal presses it: the job is cancelled, and what it had made is gone.
+#[test]
+fn fifty_cancelled_jobs_leave_nothing() {
+    const WORKS: [Work; 2] = [Work::Import, Work::Export];
+    let mut house = House::new("sim");
+    let lasts = undisturbed(&mut house, &WORKS);
+    let mut cancelled = 0;
+    for (work, moment, what) in moments(1125, CANCELS, &WORKS, &lasts) {
+        house.prepare(work);
+        let mut client = house.begin(work);
+        until(moment, &mut client);
+        let _ = run(Command::new("kill").arg("-INT").arg(client.id().to_string()));
+        client.wait().expect("a client ends");
+        house.settle(&what);
+        let jobs = house.daemon.run(["job", "list", "--json"]).json();
+        cancelled +=
+            usize::from(jobs.as_array().is_some_and(|j| j.iter().any(|j| j["state"] == "cancelled")));
+        let planned = house.daemon.run(["planned", "list", "--json"]).json();
+        assert_eq!(planned, Value::Array(Vec::new()), "{what}: a plan that nobody asked to keep");
+        if work == Work::Export && !house.target().exists() {
+            let partial = files(house.daemon.home()).into_iter().filter(|f| partial(f)).collect::<Vec<_>>();
+            assert!(partial.is_empty(), "{what}: {partial:?}");
+        }
+        house.judge(work, &what);
+    }
+    assert!(cancelled > 0, "no job was cancelled at all: this proves nothing");
 }
 
 #[test]
