@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::install::{self, Qemu};
+use super::scope::Scopes;
 use super::{QemuConfig, bridge, process};
 use crate::error::StartError;
 use crate::host::{Check, HostReport, KvmVerdict, Verdict};
@@ -15,7 +16,12 @@ fn check(id: &str, verdict: Verdict, found: impl Into<String>, fix: Option<Strin
 }
 
 /// Puts it together.
-pub(super) fn report(config: &QemuConfig, qemu: Result<Qemu, StartError>, kvm: KvmVerdict) -> HostReport {
+pub(super) fn report(
+    config: &QemuConfig,
+    qemu: Result<Qemu, StartError>,
+    kvm: KvmVerdict,
+    scopes: &Scopes,
+) -> HostReport {
     let mut checks = Vec::new();
     match &qemu {
         Ok(qemu) => checks.push(check(
@@ -75,6 +81,7 @@ pub(super) fn report(config: &QemuConfig, qemu: Result<Qemu, StartError>, kvm: K
     let bridges = bridge::bridges();
     let bridge_helper = install::bridge_helper();
     checks.push(bridge_check(&bridges, bridge_helper.as_deref()));
+    checks.extend(scopes.check());
     HostReport {
         engine: "qemu".into(),
         machine_versions: qemu.as_ref().map(|q| q.machines.clone()).unwrap_or_default(),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! check spec ─► choose accelerator, machine, CPU, firmware ─► look at files ─► variables ─► record
-//!    ─► TPM ─► taps ─► QEMU, processors standing ─► QMP ─► links, media ─► go, or load a saved state and stand
+//!    ─► TPM ─► taps ─► QEMU, processors standing ─► QMP ─► scope ─► links, media ─► go, or load a saved state and stand
 //! ```
 //!
 //! Whatever fails, what was begun is taken back and QEMU's own last words are in the error. QEMU is started through
@@ -25,6 +25,7 @@ use super::args::{self, FilePlan, Plan};
 use super::install::{self, Qemu};
 use super::process::{self, InheritedFd, Process};
 use super::runtime::{self, ProcessName, Record};
+use super::scope::{self, Scopes};
 use super::state;
 use super::tpm::{self, Tpm};
 use super::vpc::{self, Vpc};
@@ -61,6 +62,7 @@ pub(super) fn launch(
     config: &QemuConfig,
     qemu: &Qemu,
     kvm: &dyn Fn() -> KvmVerdict,
+    scopes: &Scopes,
 ) -> Result<Launched, StartError> {
     spec.validate().map_err(|e| {
         fail(StartErrorKind::InvalidSpec, "the guest's specification is wrong").with_source(e)
@@ -108,7 +110,9 @@ pub(super) fn launch(
     record.process = Some(ProcessName { pid: process.pid(), start_time: process.start_time() });
     let ready = (record.write(&spec.runtime_dir))
         .map_err(|e| io_error(&spec.runtime_dir, "cannot be written to", e))
-        .and_then(|()| switch::join(spec, &process, &sockets, config, &qemu.program.path))
+        // While its processors stand: the memory that the guest touches is then charged to its own group.
+        .map(|()| enclose(spec, &process, scopes))
+        .and_then(|()| switch::join(spec, &process, &sockets, config, &qemu.program.path, scopes))
         .and_then(|()| match saved {
             None => finish(spec, &client),
             Some(file) => {
@@ -127,6 +131,13 @@ pub(super) fn launch(
         return Err(error);
     }
     Ok(Launched { resolved, sockets, process, exit, client, events })
+}
+
+/// Gives a running guest, with its TPM, a scope of its own where there are scopes.
+pub(super) fn enclose(spec: &GuestSpec, process: &Process, scopes: &Scopes) {
+    let tpm = spec.tpm.as_ref().and_then(|_| tpm::running(&spec.runtime_dir));
+    let processes: Vec<&Process> = std::iter::once(process).chain(&tpm).collect();
+    scopes.enclose(&scope::of_guest(spec.id), &format!("Slipway machine {}", spec.name), &processes);
 }
 
 fn io_error(path: &Path, what: &str, error: io::Error) -> StartError {
@@ -354,7 +365,7 @@ fn start_qemu(plan: &Plan<'_>, config: &QemuConfig, qemu: &Qemu) -> Result<Start
         .mode(0o600)
         .open(&log_path)
         .map_err(|e| io_error(&log_path, "cannot be written", e))?;
-    let mut command = detached(config, &qemu.program.path)?;
+    let mut command = detached(&qemu.program.path)?;
     command.args(args::arguments(plan));
     let out = log.try_clone().map_err(|e| io_error(&log_path, "cannot be shared", e))?;
     command.stdin(Stdio::null()).stdout(out).stderr(log);
@@ -398,13 +409,12 @@ fn start_qemu(plan: &Plan<'_>, config: &QemuConfig, qemu: &Qemu) -> Result<Start
 }
 
 /// A QEMU in a session of its own; its arguments are still to come.
-pub(super) fn detached(config: &QemuConfig, qemu: &Path) -> Result<Command, StartError> {
+pub(super) fn detached(qemu: &Path) -> Result<Command, StartError> {
     let setsid = process::find_program("setsid").ok_or_else(|| {
         fail(StartErrorKind::NotInstalled, "setsid is not installed").with_hint("sudo apt install util-linux")
     })?;
-    let mut words = config.launcher.iter().map(PathBuf::from).chain([setsid, qemu.to_owned()]);
-    let mut command = Command::new(words.next().unwrap_or_default());
-    command.args(words).current_dir("/");
+    let mut command = Command::new(setsid);
+    command.arg(qemu).current_dir("/");
     Ok(command)
 }
 

@@ -5,7 +5,7 @@
 //! kvm       whether KVM works        args      the command line        agent     the guest agent
 //! doctor    the host's report        layout    addresses and ids       keymap    keys
 //! runtime   directory and record     process   pidfds, sessions        tpm, bridge, switch   helpers beside QEMU
-//! state     saved memory, and back
+//! state     saved memory, and back         scope     systemd's control groups
 //! ```
 //!
 //! A QEMU is a process in a session of its own with a runtime directory of its own; nothing of it is in our memory
@@ -23,12 +23,12 @@ mod launch;
 mod layout;
 pub(crate) mod process;
 mod runtime;
+mod scope;
 mod state;
 mod switch;
 mod tpm;
 pub(crate) mod vpc;
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -38,6 +38,7 @@ use guest::{Parts, QemuGuest};
 use install::Qemu;
 use process::Process;
 use runtime::Record;
+use scope::Scopes;
 
 use crate::error::{AttachError, AttachErrorKind, StartError, StartErrorKind};
 use crate::guest::{Engine, Guest, GuestEvent};
@@ -58,8 +59,6 @@ pub struct QemuConfig {
     pub start_limit: Duration,
     /// Whether QEMU drops what it does not need by seccomp.
     pub sandbox: bool,
-    /// Words in front of QEMU's command line: `systemd-run --user --scope --quiet --` gives each guest a scope.
-    pub launcher: Vec<OsString>,
 }
 
 impl Default for QemuConfig {
@@ -70,7 +69,6 @@ impl Default for QemuConfig {
             short_dir: runtime::default_short_dir(),
             start_limit: Duration::from_secs(60),
             sandbox: true,
-            launcher: Vec::new(),
         }
     }
 }
@@ -80,6 +78,7 @@ impl Default for QemuConfig {
 pub struct QemuEngine {
     config: QemuConfig,
     kvm: OnceLock<KvmVerdict>,
+    scopes: OnceLock<Scopes>,
     /// Found once; a QEMU that is not there is looked for again each time, so that installing it helps at once.
     qemu: Mutex<Option<Qemu>>,
 }
@@ -103,6 +102,10 @@ impl QemuEngine {
         Ok(found)
     }
 
+    fn scopes(&self) -> &Scopes {
+        self.scopes.get_or_init(Scopes::of_this_process)
+    }
+
     fn kvm(&self, qemu: &Qemu) -> KvmVerdict {
         self.kvm
             .get_or_init(|| {
@@ -124,7 +127,7 @@ impl QemuEngine {
     ) -> Result<Box<dyn Guest>, StartError> {
         let _about = tracing::info_span!("start", guest = %spec.id).entered();
         let qemu = self.qemu()?;
-        let launched = launch::launch(spec, state, &self.config, &qemu, &|| self.kvm(&qemu))?;
+        let launched = launch::launch(spec, state, &self.config, &qemu, &|| self.kvm(&qemu), self.scopes())?;
         let parts = Parts {
             spec: spec.clone(),
             resolved: launched.resolved,
@@ -207,9 +210,11 @@ impl Engine for QemuEngine {
         {
             return Err(fail(AttachErrorKind::WrongGuest, format!("{at}: process {pid} runs another guest")));
         }
+        // Until here it may be in the group of a daemon that died before it could be moved.
+        launch::enclose(&record.spec, &process, self.scopes());
         // A switch whose hub died lost its ports; a guest is no worse off for it than before.
         let rejoined = self.qemu().and_then(|qemu| {
-            switch::join(&record.spec, &process, &sockets, &self.config, &qemu.program.path)
+            switch::join(&record.spec, &process, &sockets, &self.config, &qemu.program.path, self.scopes())
         });
         if let Err(error) = rejoined {
             tracing::warn!(%error, "private switch");
@@ -246,7 +251,7 @@ impl Engine for QemuEngine {
                 fix: Some(install::FIX_QEMU.into()),
             },
         };
-        doctor::report(&self.config, qemu, kvm)
+        doctor::report(&self.config, qemu, kvm, self.scopes())
     }
 }
 

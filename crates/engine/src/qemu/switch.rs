@@ -25,9 +25,11 @@ use serde_json::{Value, json};
 use super::args::{self, SANDBOX};
 use super::process::{self, Process};
 use super::runtime::{self, ProcessName};
+use super::scope::Scopes;
 use super::{QemuConfig, launch};
 use crate::error::{StartError, StartErrorKind};
 use crate::qmp::{Client, QmpError};
+use crate::shortname;
 use crate::spec::{GuestSpec, NicBackend};
 
 const SOCKET: &str = "switch.sock";
@@ -59,12 +61,13 @@ pub(super) fn join(
     sockets: &Path,
     config: &QemuConfig,
     qemu: &Path,
+    scopes: &Scopes,
 ) -> Result<(), StartError> {
     for (nic, dir) in ports(spec) {
         let io_failed = |what: &str, e: io::Error| failed(dir, what).with_source(e);
         runtime::private_dir(dir).map_err(|e| io_failed("cannot be made", e))?;
         let _lock = runtime::lock(&dir.join(LOCK)).map_err(|e| io_failed("cannot be locked", e))?;
-        let hub = hub(dir, config, qemu)?;
+        let hub = hub(dir, config, qemu, scopes)?;
         sweep(dir, &hub);
         let name = port_name(spec, nic);
         let holder = ProcessName { pid: guest.pid(), start_time: guest.start_time() };
@@ -150,8 +153,13 @@ fn has(hub: &Client, port: &str) -> bool {
     asked.is_ok_and(|text| text.as_str().is_some_and(|t| t.contains(&format!("{port}:"))))
 }
 
+/// The scope of a hub: by its directory, which no other daemon has.
+fn scope(dir: &Path) -> String {
+    format!("slipway-switch-{:016x}.scope", shortname::fnv1a(dir.as_os_str().as_encoded_bytes()))
+}
+
 /// The switch's hub, started if need be. The caller holds the lock.
-fn hub(dir: &Path, config: &QemuConfig, qemu: &Path) -> Result<Client, StartError> {
+fn hub(dir: &Path, config: &QemuConfig, qemu: &Path, scopes: &Scopes) -> Result<Client, StartError> {
     let sockets = runtime::socket_dir(dir, &config.short_dir)
         .map_err(|e| failed(dir, "has no short name for its socket").with_source(e))?;
     let socket = sockets.join(SOCKET);
@@ -162,7 +170,7 @@ fn hub(dir: &Path, config: &QemuConfig, qemu: &Path) -> Result<Client, StartErro
     let _ = fs::remove_file(&socket);
     let log_path = dir.join(LOG);
     let log = File::create(&log_path).map_err(|e| failed(dir, "cannot be written to").with_source(e))?;
-    let mut command: Command = launch::detached(config, qemu)?;
+    let mut command: Command = launch::detached(qemu)?;
     command.args(["-name", "slipway-switch,debug-threads=on", "-nodefaults", "-no-user-config"]);
     command.args(["-machine", "none", "-display", "none"]);
     if config.sandbox {
@@ -178,7 +186,16 @@ fn hub(dir: &Path, config: &QemuConfig, qemu: &Path) -> Result<Client, StartErro
     let deadline = Instant::now() + LIMIT;
     loop {
         match Client::connect(&socket) {
-            Ok((client, _events)) => return Ok(client),
+            Ok((client, _events)) => {
+                if let Some(process) = &process {
+                    scopes.enclose(
+                        &scope(dir),
+                        &format!("Slipway private switch {}", dir.display()),
+                        &[process],
+                    );
+                }
+                return Ok(client);
+            }
             Err(QmpError::Io(_) | QmpError::Disconnected)
                 if Instant::now() < deadline
                     && process.as_ref().is_some_and(|p| !p.ended(Duration::from_millis(5))) => {}
@@ -230,7 +247,7 @@ mod tests {
         }
 
         fn join(&self, config: &QemuConfig, qemu: &Path) -> UnixStream {
-            join(&self.spec, &self.process, &self.spec.runtime_dir, config, qemu).unwrap();
+            join(&self.spec, &self.process, &self.spec.runtime_dir, config, qemu, &Scopes::none()).unwrap();
             let (stream, _) = self.listener.accept().unwrap();
             stream.set_read_timeout(Some(SOON)).unwrap();
             stream
@@ -283,7 +300,7 @@ mod tests {
         assert_eq!(outside.read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 
         // Joining again changes nothing; a guest that died without a word is swept out by the next change.
-        join(&a.spec, &a.process, &a.spec.runtime_dir, &config, &qemu).unwrap();
+        join(&a.spec, &a.process, &a.spec.runtime_dir, &config, &qemu, &Scopes::none()).unwrap();
         drop(c);
         let hub = launch::listener(&one.join(SOCKET)).unwrap();
         leave(&b.spec, Some(&b.process), &config.short_dir);

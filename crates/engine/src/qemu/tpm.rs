@@ -23,7 +23,7 @@ const LOG: &str = "tpm.log";
 
 /// A swtpm that waits for its QEMU.
 pub(super) struct Tpm {
-    pid_file: PathBuf,
+    runtime_dir: PathBuf,
 }
 
 /// Starts it; when this returns its socket listens.
@@ -57,16 +57,23 @@ pub(super) fn start(spec: &TpmSpec, runtime_dir: &Path, sockets: &Path) -> Resul
         let last = process::last_lines(&log, 3);
         return Err(failed(format!("swtpm did not start: {} {last}", words.trim())));
     }
-    Ok(Tpm { pid_file })
+    Ok(Tpm { runtime_dir: runtime_dir.to_owned() })
 }
 
 impl Tpm {
     /// Ends one whose QEMU never came.
     pub(super) fn abandon(self) {
-        let pid = fs::read_to_string(&self.pid_file).ok().and_then(|t| t.trim().parse().ok());
-        if let Some(Ok(Some(process))) = pid.map(Process::open) {
+        if let Some(process) = running(&self.runtime_dir) {
             process.kill(Signal::TERM);
             process.ended(Duration::from_secs(2));
         }
     }
+}
+
+/// The swtpm of the guest in a runtime directory. The id in its file may be another's by now, so its name is looked at.
+pub(super) fn running(runtime_dir: &Path) -> Option<Process> {
+    let pid = fs::read_to_string(runtime_dir.join(PID_FILE)).ok()?.trim().parse().ok()?;
+    let process = Process::open(pid).ok().flatten()?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (name.trim_end() == "swtpm").then_some(process)
 }
