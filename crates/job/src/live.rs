@@ -196,7 +196,8 @@ impl Live {
 
     pub(crate) fn progress(&self, phase: &str, done: u64, total: u64) {
         if self.shared.gate.is_some() {
-            let fraction = if total == 0 { 0.0 } else { done as f64 / total as f64 };
+            // A step that cannot tell how far it is comes to all of its stops at once: it may be over at its next word.
+            let fraction = if total == 0 { 1.0 } else { done as f64 / total as f64 };
             let show = |stands: f64| self.note(phase, (total as f64 * stands).ceil() as u64, total);
             self.pass(fraction.min(1.0), UNFINISHED, &show);
         }

@@ -157,7 +157,7 @@ impl Host {
     /// # Errors
     /// An argument breaks a rule, the id exists, a disk file is missing or in use, no room.
     pub fn define(&self, request: &DefineRequest) -> Result<MachineView> {
-        let id = request.id.unwrap_or_else(Uuid::new_v4);
+        let id = request.id.unwrap_or_else(|| self.fresh_id());
         {
             // An import under the same id looks for the machine under this lock too.
             let cell = self.cell(id);
@@ -176,11 +176,12 @@ impl Host {
         if let Some(on) = request.secure_boot {
             settings.firmware.secure_boot = on;
         }
+        settings.firmware.bios_id = Some(self.fresh_id());
         settings.tpm = request.tpm;
         settings.hardware = request.hardware;
         for name in &request.adapters {
             let switch = if name.is_empty() { None } else { Some(self.switch(name)?.name) };
-            settings.adapters.push(new_adapter(switch));
+            settings.adapters.push(new_adapter(self.fresh_id(), switch));
         }
         check(&settings)?;
         if record::get::<MachineRecord>(&*self.store, &machine_key(id))?.is_some() {
@@ -196,17 +197,17 @@ impl Host {
         let _files = self.disk_files();
         let disks = self.make_disks(id, &home, &settings.name, &request.disks, &[], &mut litter)?;
         for disk in &disks {
-            plug(&mut settings, Media::Disk { disk: disk.id })?;
+            plug(&mut settings, Media::Disk { disk: disk.id }, &|| self.fresh_id())?;
         }
         if let Some(image) = &request.dvd {
-            insert_dvd(&mut settings, image.clone(), None)?;
+            insert_dvd(&mut settings, image.clone(), None, &|| self.fresh_id())?;
         }
         check_sectors(&settings, &disks)?;
         let record = MachineRecord {
             version: 1,
             id,
             settings,
-            created: jiff::Timestamp::now(),
+            created: self.now(),
             home,
             origin: None,
             resolved: None,
@@ -244,7 +245,7 @@ impl Host {
                         others.iter().chain(&made).any(|d| d.name.to_lowercase() == name.to_lowercase())
                     };
                     let name = new_disk_name(name, &taken);
-                    empty_disk(machine, home, name, *size, *sector, litter)?
+                    empty_disk(machine, home, name, (*size, *sector), litter, &|| self.fresh_id())?
                 }
                 NewDisk::File { path, format } => self.file_disk(machine, path, *format)?,
             };
@@ -336,7 +337,7 @@ impl Host {
         let name = path.file_name().map_or_else(|| "disk".to_owned(), |n| n.to_string_lossy().into_owned());
         Ok(DiskRecord {
             version: 1,
-            id: Uuid::new_v4(),
+            id: self.fresh_id(),
             machine,
             name,
             virtual_size: size,
@@ -345,7 +346,7 @@ impl Host {
             fixed: false,
             logical_sector_size: 512,
             physical_sector_size: 4096,
-            virtual_disk_id: Uuid::new_v4(),
+            virtual_disk_id: self.fresh_id(),
             layers: vec![Layer {
                 path,
                 format: if raw { engine::ImageFormat::Raw } else { engine::ImageFormat::Qcow2 },
@@ -403,13 +404,13 @@ impl Host {
         let _files = self.disk_files();
         let made = self.make_disks(id, &record.home, &settings.name, &edit.add_disks, &disks, &mut litter)?;
         for disk in made {
-            plug(settings, Media::Disk { disk: disk.id })?;
+            plug(settings, Media::Disk { disk: disk.id }, &|| self.fresh_id())?;
             operations.push(record::put(format!("{DISKS}{}", disk.id), &disk)?);
             disks.push(disk);
         }
         check_sectors(settings, &disks)?;
         if let Some(image) = &edit.dvd {
-            insert_dvd(settings, image.clone(), guest.as_deref())?;
+            insert_dvd(settings, image.clone(), guest.as_deref(), &|| self.fresh_id())?;
         }
         check(settings)?;
         operations.push(record::put(machine_key(id), &record)?);
@@ -438,7 +439,7 @@ impl Host {
             return Ok(());
         }
         if edit.index == count {
-            settings.adapters.push(new_adapter(None));
+            settings.adapters.push(new_adapter(self.fresh_id(), None));
         }
         let switch = match &edit.switch {
             Some(Some(name)) => Some(Some(self.switch(name)?.name)),
@@ -519,9 +520,9 @@ pub(crate) fn check(settings: &Settings) -> Result<()> {
     }
 }
 
-fn new_adapter(switch: Option<String>) -> Adapter {
+fn new_adapter(instance: Uuid, switch: Option<String>) -> Adapter {
     Adapter {
-        instance: Uuid::new_v4(),
+        instance,
         name: "Network Adapter".to_owned(),
         mac: None,
         mac_static: false,
@@ -536,9 +537,9 @@ fn empty_disk(
     machine: Uuid,
     home: &Path,
     name: String,
-    size: u64,
-    sector: u32,
+    (size, sector): (u64, u32),
     litter: &mut Litter<'_>,
+    ids: &dyn Fn() -> Uuid,
 ) -> Result<DiskRecord> {
     let sector = if sector == 0 { 512 } else { sector };
     if !matches!(sector, 512 | 4096) {
@@ -555,7 +556,7 @@ fn empty_disk(
     }
     let dir = home.join("disks");
     fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
-    let id = Uuid::new_v4();
+    let id = ids();
     let path = dir.join(format!("{}.raw", id.simple()));
     litter.make(&path)?;
     let file = fs::File::create_new(&path).map_err(|e| Error::io("create disk", &path, e))?;
@@ -574,7 +575,7 @@ fn empty_disk(
         fixed: false,
         logical_sector_size: sector,
         physical_sector_size: 4096,
-        virtual_disk_id: Uuid::new_v4(),
+        virtual_disk_id: ids(),
         layers: vec![Layer { path, format: engine::ImageFormat::Raw, owned: true }],
         source_path: None,
         extra: serde_json::Map::new(),
@@ -593,8 +594,9 @@ fn new_disk_name(machine: &str, taken: &dyn Fn(&str) -> bool) -> String {
     name
 }
 
-/// Puts `media` into the first free position that the generation boots from.
-pub(crate) fn plug(settings: &mut Settings, media: Media) -> Result<()> {
+/// Puts `media` into the first free position that the generation boots from; a controller made for it gets its id from
+/// `ids`.
+pub(crate) fn plug(settings: &mut Settings, media: Media, ids: &dyn Fn() -> Uuid) -> Result<()> {
     let (kind, controllers, slots) = match settings.generation {
         Generation::One => (ControllerKind::Ide, 2, 2),
         Generation::Two => (ControllerKind::Scsi, 1, 64),
@@ -605,7 +607,7 @@ pub(crate) fn plug(settings: &mut Settings, media: Media) -> Result<()> {
             None => {
                 let instance = match kind {
                     ControllerKind::Ide => device_ids::IDE,
-                    _ => Uuid::new_v4(),
+                    _ => ids(),
                 };
                 settings.controllers.push(Controller { kind, instance, number, drives: Vec::new() });
                 settings.controllers.len() - 1
@@ -632,6 +634,7 @@ fn insert_dvd(
     settings: &mut Settings,
     image: Option<PathBuf>,
     guest: Option<&dyn engine::Guest>,
+    ids: &dyn Fn() -> Uuid,
 ) -> Result<()> {
     if let Some(path) = &image {
         fs::metadata(path).map_err(|e| Error::io("open DVD image", path, e))?;
@@ -657,7 +660,7 @@ fn insert_dvd(
             "the machine has no DVD drive, and a running guest gets none",
         )
         .hint("stop it first; `slipway machine set MACHINE --dvd FILE` then adds one")),
-        (None, None) => plug(settings, Media::Dvd { image }),
+        (None, None) => plug(settings, Media::Dvd { image }, ids),
     }
 }
 
@@ -699,9 +702,9 @@ mod tests {
     fn generation_1_has_four_positions_and_says_when_they_are_full() {
         let mut s = Settings::new("a", Generation::One);
         for _ in 0..4 {
-            plug(&mut s, Media::Dvd { image: None }).unwrap();
+            plug(&mut s, Media::Dvd { image: None }, &Uuid::new_v4).unwrap();
         }
-        assert!(plug(&mut s, Media::Dvd { image: None }).is_err());
+        assert!(plug(&mut s, Media::Dvd { image: None }, &Uuid::new_v4).is_err());
         assert_eq!(s.controllers.len(), 2);
     }
 }

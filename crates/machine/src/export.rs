@@ -485,7 +485,7 @@ fn configuration(
             }
         }
         None => {
-            let mut tree = config::fresh(record.id, &record.settings);
+            let mut tree = config::fresh(record.id, record.created, &record.settings);
             config::apply(&mut tree, &record.settings, &who).map_err(|e| broken(&e))?;
             files.push((format!("{id}.vmcx"), vmcx::write_container(&tree).map_err(|e| broken(&e))?));
             files.push((format!("{id}.VMRS"), empty_state(version)?));

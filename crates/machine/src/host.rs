@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use store::Store;
 use uuid::Uuid;
 
+use crate::ambient::Ambient;
 use crate::blob::Blobs;
 use crate::disk::DiskRecord;
 use crate::error::{Error, Reason, Result};
@@ -49,6 +50,7 @@ pub struct Host {
     pub(crate) engine: Arc<dyn engine::Engine>,
     pub(crate) jobs: OnceLock<job::Engine>,
     pub(crate) facts: HostFacts,
+    pub(crate) ambient: Ambient,
     cells: Mutex<HashMap<Uuid, Arc<Cell>>>,
     disk_files: Mutex<()>,
     pub(crate) board: crate::events::Board,
@@ -80,6 +82,14 @@ impl Host {
     /// # Errors
     /// A directory cannot be made, or the store fails.
     pub fn open(options: HostOptions) -> Result<Arc<Self>> {
+        Self::open_in(options, Ambient::default())
+    }
+
+    /// As [`Self::open`], with ids, time and jobs' gate from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_in(options: HostOptions, ambient: Ambient) -> Result<Arc<Self>> {
         let HostOptions { data, runtime, store, engine, facts, jobs } = options;
         for dir in [data.join("machines"), runtime.clone()] {
             fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
@@ -93,6 +103,7 @@ impl Host {
             engine,
             jobs: OnceLock::new(),
             facts,
+            ambient,
             cells: Mutex::new(HashMap::new()),
             disk_files: Mutex::new(()),
             board: crate::events::Board::default(),
@@ -118,7 +129,7 @@ impl Host {
 
     fn ensure_default_switch(&self) -> Result<()> {
         if record::list::<SwitchRecord>(&*self.store, SWITCHES)?.is_empty() {
-            let nat = SwitchRecord::new(DEFAULT_SWITCH, SwitchKind::Nat);
+            let nat = SwitchRecord::new(self.fresh_id(), DEFAULT_SWITCH, SwitchKind::Nat);
             let put = record::put(format!("{SWITCHES}{}", nat.id), &nat)?;
             record::commit(&*self.store, vec![], vec![put])?;
         }

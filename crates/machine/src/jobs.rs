@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use job::Failure;
 use uuid::Uuid;
 
+use crate::ambient::Ambient;
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
 
@@ -31,8 +32,14 @@ impl World {
 /// Registers every kind and starts the runner; recovery is left to the caller, once the host is whole.
 pub(crate) fn open(host: &Arc<Host>, options: job::Options) -> Result<job::Engine> {
     let world = Arc::new(World::of(host));
-    job::Engine::builder(Arc::clone(&host.store))
-        .options(options)
+    let Ambient { ids, clock, gate } = host.ambient.clone();
+    let builder =
+        job::Engine::builder(Arc::clone(&host.store)).options(options).clock(clock).ids(move || ids());
+    let builder = match gate {
+        Some(gate) => builder.gate(gate),
+        None => builder,
+    };
+    builder
         .register::<crate::import::Realize>(Arc::clone(&world))
         .register::<crate::export::Export>(world)
         .start()

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod again;
+pub mod ambient;
 pub mod blob;
 pub mod config;
 pub mod console;
@@ -41,6 +42,7 @@ pub mod report;
 pub mod settings;
 pub mod switch;
 
+pub use ambient::Ambient;
 pub use engine::{HostReport, Verdict};
 pub use error::{Error, Reason, Result, chain};
 pub use host::{Host, HostOptions, MachineView};

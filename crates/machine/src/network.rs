@@ -53,7 +53,7 @@ impl Host {
             return Err(Error::new(Reason::NotFound, format!("this host has no bridge called `{bridge}`"))
                 .hint(format!("`ip link add {} type bridge` makes one", shell::word(bridge))));
         }
-        let record = SwitchRecord::new(name, kind);
+        let record = SwitchRecord::new(self.fresh_id(), name, kind);
         let key = format!("{SWITCHES}{}", record.id);
         record::commit(&*self.store, vec![Condition::Absent(key.clone())], vec![record::put(key, &record)?])?;
         Ok(record)

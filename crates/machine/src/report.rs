@@ -244,6 +244,7 @@ pub fn connect(
             let known = switches.iter().chain(&new).any(|s| s.name == target.target);
             if !known && host.bridges.contains(&target.target) {
                 new.push(SwitchRecord::new(
+                    uuid::Uuid::new_v4(),
                     target.target.clone(),
                     SwitchKind::External { bridge: target.target.clone() },
                 ));

@@ -59,15 +59,8 @@ pub struct SourceName {
 
 impl SwitchRecord {
     /// A new switch.
-    pub fn new(name: impl Into<String>, kind: SwitchKind) -> Self {
-        Self {
-            version: 1,
-            id: Uuid::new_v4(),
-            name: name.into(),
-            kind,
-            sources: Vec::new(),
-            extra: serde_json::Map::new(),
-        }
+    pub fn new(id: Uuid, name: impl Into<String>, kind: SwitchKind) -> Self {
+        Self { version: 1, id, name: name.into(), kind, sources: Vec::new(), extra: serde_json::Map::new() }
     }
 
     /// The mapping under which this switch answers to `source`, if it does.

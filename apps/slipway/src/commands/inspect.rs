@@ -127,10 +127,16 @@ impl Row {
 
 /// A plan against this host as it is without a daemon: its default switch, no machines.
 fn look(path: &Path) -> Result<Plan> {
-    let switches = [SwitchRecord::new(DEFAULT_SWITCH, SwitchKind::Nat)];
+    let switches = [SwitchRecord::new(uuid::Uuid::new_v4(), DEFAULT_SWITCH, SwitchKind::Nat)];
     let facts = HostFacts::of_this_host();
     let request = ImportRequest { path: path.to_owned(), ..ImportRequest::default() };
-    let around = Surroundings { facts: &facts, switches: &switches, exists: &|_| false, target: None };
+    let around = Surroundings {
+        facts: &facts,
+        switches: &switches,
+        exists: &|_| false,
+        ids: &uuid::Uuid::new_v4,
+        target: None,
+    };
     plan(&request, &around).map_err(Failure::from)
 }
 

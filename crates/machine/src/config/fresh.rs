@@ -3,6 +3,7 @@
 //! The shape (branches, key names, types, order of branches) is that of a configuration written by Hyper-V for
 //! version 9.0; values are ours. Whether Hyper-V accepts it has not been tried.
 
+use jiff::Timestamp;
 use uuid::{Uuid, uuid};
 use vmcx::{Entry, Tree, Value};
 
@@ -23,6 +24,20 @@ const COMMON: &[(Uuid, &str, i64)] = &[
     (uuid!("5ced1297-4598-4915-a5fc-ad21bb4d02a4"), "Microsoft VSS Component", 512),
     (uuid!("6c5addb9-a11a-4e8e-84cb-e6208201db63"), "Microsoft RDV Component", 512),
 ];
+
+/// An id that follows from a device's (or the machine's) own, so that a machine leaves with the same configuration each
+/// time that it is exported.
+fn derived(of: Uuid, what: &str) -> Uuid {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(of.as_bytes()).update(what.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+fn braced(id: Uuid) -> String {
+    format!("{{{}}}", id.hyphenated())
+}
 
 fn leaf(name: &str, value: Value) -> Entry {
     Entry { name: name.to_owned(), flags: 0, value }
@@ -48,8 +63,8 @@ fn mib(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The tree for a machine that never was on Hyper-V. Disk paths are left to [`super::apply`].
-pub fn fresh(id: Uuid, settings: &Settings) -> Tree {
+/// The tree for a machine that was made at `created` and never was on Hyper-V. Disk paths are left to [`super::apply`].
+pub fn fresh(id: Uuid, created: Timestamp, settings: &Settings) -> Tree {
     let mut root = Vec::new();
     let mut devices = Vec::new();
     for (kind, name, version) in COMMON {
@@ -62,15 +77,15 @@ pub fn fresh(id: Uuid, settings: &Settings) -> Tree {
         root.push(node(&device::node(device::IDE), ide()));
         devices.push(manifest_entry(device::IDE, device::IDE, "Microsoft Emulated IDE Controller"));
     }
-    root.push(global_settings(settings));
-    root.push(properties(id, settings));
+    root.push(global_settings(id, settings));
+    root.push(properties(id, created, settings));
     root.push(machine_settings(id, settings));
     for a in &settings.adapters {
         root.push(node(&device::node(a.instance), adapter(a)));
         devices.push(manifest_entry(device::ADAPTER, a.instance, "Synthetic Ethernet Port"));
     }
     for c in settings.controllers.iter().filter(|c| c.kind == ControllerKind::Scsi) {
-        root.push(node(&device::node(c.instance), scsi_controller()));
+        root.push(node(&device::node(c.instance), scsi_controller(c.instance)));
         devices.push(manifest_entry(device::SCSI, c.instance, "Synthetic SCSI Controller"));
     }
     let mut manifest = vec![int("version", 512), int("size", devices.len() as i64)];
@@ -136,10 +151,10 @@ pub(super) fn drive(word: &str, path: &str) -> Vec<Entry> {
 }
 
 /// A SCSI controller without drives.
-pub(super) fn scsi_controller() -> Vec<Entry> {
+pub(super) fn scsi_controller(instance: Uuid) -> Vec<Entry> {
     vec![
         int("VDEVVersion", 512),
-        text("ChannelInstanceGuid", &format!("{{{}}}", Uuid::new_v4().hyphenated())),
+        text("ChannelInstanceGuid", &braced(derived(instance, "channel"))),
         node("controller0", Vec::new()),
     ]
 }
@@ -153,8 +168,8 @@ pub(super) fn adapter(a: &Adapter) -> Vec<Entry> {
         text("FriendlyName", &a.name),
         text("MacAddress", &mac),
         flag("MacAddressIsStatic", a.mac_static),
-        text("ChannelInstanceGuid", &format!("{{{}}}", Uuid::new_v4().hyphenated())),
-        text("VpciInstanceGuid", &format!("{{{}}}", Uuid::new_v4().hyphenated())),
+        text("ChannelInstanceGuid", &braced(derived(a.instance, "channel"))),
+        text("VpciInstanceGuid", &braced(derived(a.instance, "vpci"))),
         flag("IsConnected", !switch.is_empty()),
         int("MediaType", 0),
         text("SwitchName", ""),
@@ -214,7 +229,7 @@ fn bios(settings: &Settings) -> Vec<Entry> {
     entries
 }
 
-fn global_settings(settings: &Settings) -> Entry {
+fn global_settings(id: Uuid, settings: &Settings) -> Entry {
     let auto = settings.automatic;
     node(
         "global_settings",
@@ -226,7 +241,7 @@ fn global_settings(settings: &Settings) -> Entry {
                     flag("allow_reduced_fc_redundancy", false),
                     flag("lock_on_disconnect", false),
                     flag("storage_allow_full_scsi_command_set", false),
-                    text("generation_id", &Uuid::new_v4().simple().to_string()),
+                    text("generation_id", &derived(id, "generation").simple().to_string()),
                 ],
             ),
             flag("disk_merge_pending", false),
@@ -257,7 +272,7 @@ fn global_settings(settings: &Settings) -> Entry {
     )
 }
 
-fn properties(id: Uuid, settings: &Settings) -> Entry {
+fn properties(id: Uuid, created: Timestamp, settings: &Settings) -> Entry {
     node(
         "properties",
         vec![
@@ -271,16 +286,15 @@ fn properties(id: Uuid, settings: &Settings) -> Entry {
             int("subtype", i64::from(settings.generation.number()) - 1),
             text("type_id", "Virtual Machines"),
             int("version", settings.config_version),
-            leaf("creation_time", Value::Array(filetime().to_le_bytes().to_vec())),
+            leaf("creation_time", Value::Array(filetime(created).to_le_bytes().to_vec())),
         ],
     )
 }
 
-/// Now, as 100 ns ticks since 1601 (FILETIME).
-fn filetime() -> u64 {
-    const EPOCH_DIFFERENCE_SECONDS: u64 = 11_644_473_600;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    (now.as_secs() + EPOCH_DIFFERENCE_SECONDS) * 10_000_000 + u64::from(now.subsec_nanos()) / 100
+/// As 100 ns ticks since 1601 (FILETIME).
+fn filetime(time: Timestamp) -> u64 {
+    const EPOCH_DIFFERENCE: i128 = 11_644_473_600 * 10_000_000;
+    u64::try_from(time.as_nanosecond() / 100 + EPOCH_DIFFERENCE).unwrap_or(0)
 }
 
 fn machine_settings(id: Uuid, settings: &Settings) -> Entry {

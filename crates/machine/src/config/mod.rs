@@ -200,10 +200,10 @@ mod tests {
         for generation in [Generation::One, Generation::Two] {
             let mut s = Settings::new("fresh", generation);
             for _ in 0..2 {
-                crate::define::plug(&mut s, Media::Disk { disk: Uuid::new_v4() }).unwrap();
+                crate::define::plug(&mut s, Media::Disk { disk: Uuid::new_v4() }, &Uuid::new_v4).unwrap();
             }
             let id = Uuid::new_v4();
-            let mut tree = fresh(id, &s);
+            let mut tree = fresh(id, jiff::Timestamp::UNIX_EPOCH, &s);
             apply(&mut tree, &s, &Identity { id, disk_name: &|_| Some("d.vhdx".into()) }).unwrap();
             let c = read(&tree).unwrap();
             assert_eq!(c.id, id);

@@ -231,7 +231,7 @@ fn drives(edit: &mut Edit<'_>, before: &[Controller], after: &[Controller], who:
     for a in after {
         let known = before.iter().any(|b| b.instance == a.instance);
         if !known && a.kind == ControllerKind::Scsi {
-            edit.set(&device::node(a.instance), Value::Node(fresh::scsi_controller()));
+            edit.set(&device::node(a.instance), Value::Node(fresh::scsi_controller(a.instance)));
             list(edit, device::SCSI, a.instance, "Synthetic SCSI Controller");
         }
         for drive in &a.drives {

@@ -44,11 +44,13 @@ pub(super) struct Place<'a> {
     pub(super) package: &'a Package,
     pub(super) manifest: Option<Manifest>,
     pub(super) request: &'a ImportRequest,
+    /// Gives an id that nothing has.
+    pub(super) ids: &'a dyn Fn() -> Uuid,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(package: &'a Package, request: &'a ImportRequest) -> Self {
-        Self { package, manifest: package.read_manifest(), request }
+    pub(super) fn new(package: &'a Package, request: &'a ImportRequest, ids: &'a dyn Fn() -> Uuid) -> Self {
+        Self { package, manifest: package.read_manifest(), request, ids }
     }
 }
 
@@ -70,7 +72,7 @@ pub(super) fn look(drive: &ConfiguredDrive, id: Uuid, place: &Place<'_>) -> Look
         fixed: false,
         logical_sector_size: 512,
         physical_sector_size: 4096,
-        virtual_disk_id: Uuid::new_v4(),
+        virtual_disk_id: (place.ids)(),
         boot_entries: Vec::new(),
     };
     let mut findings = Vec::new();

@@ -45,6 +45,7 @@ impl Host {
                 exists: &|id| {
                     matches!(record::get::<MachineRecord>(&*self.store, &machine_key(id)), Ok(Some(_)))
                 },
+                ids: &|| self.fresh_id(),
                 target: free.map(|free| (target, free)),
             },
         )
@@ -63,7 +64,7 @@ impl Host {
             guest_state: None,
             source: found.package.root.clone(),
         };
-        Ok(planned(request, found, nothing).into())
+        Ok(planned(self.now(), request, found, nothing).into())
     }
 
     /// Imports a package: looks at it and keeps it as a planned machine.
@@ -74,7 +75,7 @@ impl Host {
         let request = absolute(request)?;
         let found = self.look(&request)?;
         let origin = self.keep_origin(&found)?;
-        let record = planned(&request, found, origin);
+        let record = planned(self.now(), &request, found, origin);
         let key = planned_key(record.id);
         let put = record::put(key.clone(), &record)?;
         if !record::commit(&*self.store, vec![Condition::Absent(key)], vec![put])? {
@@ -136,7 +137,7 @@ impl Host {
         let request = absolute(&request)?;
         let found = self.look(&request)?;
         let origin = self.keep_origin(&found)?;
-        let mut new = planned(&request, found, origin);
+        let mut new = planned(self.now(), &request, found, origin);
         // The id was given at import: editing something else does not mint another.
         if request.new_id && old.request.new_id {
             new.id = old.id;
@@ -225,7 +226,7 @@ pub(super) fn planned_key(id: Uuid) -> String {
     format!("{PLANNED}{id}")
 }
 
-fn planned(request: &ImportRequest, found: Plan, origin: Origin) -> PlannedRecord {
+fn planned(created: jiff::Timestamp, request: &ImportRequest, found: Plan, origin: Origin) -> PlannedRecord {
     PlannedRecord {
         version: 1,
         id: found.id,
@@ -236,7 +237,7 @@ fn planned(request: &ImportRequest, found: Plan, origin: Origin) -> PlannedRecor
         origin,
         request: request.clone(),
         findings: found.findings,
-        created: jiff::Timestamp::now(),
+        created,
         job: None,
         extra: serde_json::Map::new(),
     }

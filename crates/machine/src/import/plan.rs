@@ -28,6 +28,8 @@ pub struct Surroundings<'a> {
     pub switches: &'a [SwitchRecord],
     /// Whether a machine with this id is here.
     pub exists: &'a dyn Fn(Uuid) -> bool,
+    /// Gives an id that nothing has.
+    pub ids: &'a dyn Fn() -> Uuid,
     /// Where disks of a copy go, and how many bytes are free there; `None` skips the check.
     pub target: Option<(PathBuf, u64)>,
 }
@@ -101,9 +103,10 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
     }
     let guest_state = read_member(package.configuration.guest_state.as_ref().map(|m| m.path.as_path()))?;
 
+    renew_disks(&mut configuration, around.ids);
     let mut settings = configuration.settings.clone();
     report::refine(&mut settings, request);
-    let id = if request.new_id { Uuid::new_v4() } else { configuration.id };
+    let id = if request.new_id { (around.ids)() } else { configuration.id };
     let mut findings = Vec::new();
     if !request.new_id && (around.exists)(configuration.id) {
         findings.push(
@@ -127,11 +130,13 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
     findings.extend(report::machine(&configuration, &settings, request, around.facts));
     let names: Vec<String> = package.snapshots.iter().map(|s| snapshot_name(&s.path)).collect();
     findings.extend(report::snapshots(&names, configuration.snapshots, request));
-    let (plugged, new_switches) = report::connect(&mut settings, request, around.switches, around.facts);
+    let (plugged, mut new_switches) = report::connect(&mut settings, request, around.switches, around.facts);
     findings.extend(plugged);
+    new_switches.iter_mut().for_each(|switch| switch.id = (around.ids)());
     let old_firmware = guest_state_findings(&configuration, &settings, guest_state.as_deref(), &mut findings);
     let known = old_firmware || super::firmware::configured_entries(&configuration.nvram) > 0;
-    let disks = look_at_disks(&configuration, &package, request, &mut settings, &mut findings, known);
+    let disks =
+        look_at_disks(&configuration, &package, (request, around.ids), &mut settings, &mut findings, known);
     dvds(&configuration, &package, request, &mut settings, &mut findings);
     findings.extend(report::guest(&settings, request, &disks));
     if let Some((target, free)) = &around.target {
@@ -153,6 +158,20 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
         findings,
         new_switches,
     })
+}
+
+/// Gives the disks of a configuration, which has no ids for them, ids from `ids`.
+fn renew_disks(configuration: &mut Configuration, ids: &dyn Fn() -> Uuid) {
+    for drive in &mut configuration.drives {
+        let Some(old) = drive.disk else { continue };
+        let new = ids();
+        drive.disk = Some(new);
+        for plugged in configuration.settings.controllers.iter_mut().flat_map(|c| &mut c.drives) {
+            if plugged.media == (Media::Disk { disk: old }) {
+                plugged.media = Media::Disk { disk: new };
+            }
+        }
+    }
 }
 
 /// Reads a configuration-sized file.
@@ -237,12 +256,12 @@ fn guest_state_findings(
 fn look_at_disks(
     configuration: &Configuration,
     package: &Package,
-    request: &ImportRequest,
+    (request, ids): (&ImportRequest, &dyn Fn() -> Uuid),
     settings: &mut Settings,
     findings: &mut Vec<Finding>,
     known_to_firmware: bool,
 ) -> Vec<PlannedDisk> {
-    let place = disk::Place::new(package, request);
+    let place = disk::Place::new(package, request, ids);
     let mut disks: Vec<PlannedDisk> = Vec::new();
     let mut contents = Vec::new();
     for drive in &configuration.drives {

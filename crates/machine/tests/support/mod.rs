@@ -383,7 +383,7 @@ impl Package {
     /// Writes the configuration and what lies beside it.
     pub fn write(self) -> Self {
         let name = |disk: Uuid| self.paths.get(&disk).map(|p| machine::disk::file_name(p).to_owned());
-        let mut tree = config::fresh(self.id, &self.settings);
+        let mut tree = config::fresh(self.id, jiff::Timestamp::UNIX_EPOCH, &self.settings);
         config::apply(&mut tree, &self.settings, &Identity { id: self.id, disk_name: &name }).unwrap();
         for c in &self.settings.controllers {
             for d in &c.drives {
