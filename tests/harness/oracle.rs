@@ -48,6 +48,33 @@ pub fn python() -> Result<PathBuf, String> {
     }
 }
 
+/// Metrics as Prometheus' own client for Python reads them: name, labels and value of each sample.
+///
+/// # Errors
+/// Why there is no such reader.
+///
+/// # Panics
+/// When it cannot read them.
+pub fn metrics(text: &str) -> Result<Vec<Value>, String> {
+    const READ: &str = "import json, sys
+from prometheus_client.parser import text_string_to_metric_families as read
+print(json.dumps([[s.name, s.labels, s.value] for f in read(open(sys.argv[1]).read()) for s in f.samples]))";
+    let python = python()?;
+    if !Command::new(&python)
+        .args(["-c", "import prometheus_client"])
+        .output()
+        .is_ok_and(|o| o.status.success())
+    {
+        return Err(
+            "the Python of the independent readers lacks prometheus_client; ./x install brings it".into()
+        );
+    }
+    let file = crate::Scratch::new();
+    std::fs::write(file.join("metrics"), text).expect("written");
+    let read = run(Command::new(python).args(["-c", READ]).arg(file.join("metrics"))).json();
+    Ok(read.as_array().cloned().unwrap_or_default())
+}
+
 /// A program of the system.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use crate::commands::export::ExportArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::job::JobCommand;
 use crate::commands::machine::MachineCommand;
+use crate::commands::metrics::MetricsArgs;
 use crate::commands::planned::PlannedCommand;
 use crate::commands::serve::ServeArgs;
 use crate::commands::switch::SwitchCommand;
@@ -62,6 +63,8 @@ pub(crate) enum Online {
     Job(JobCommand),
     /// Say whether machines can run here, and what to do when not
     Doctor,
+    /// Print the host in numbers, for Prometheus
+    Metrics(MetricsArgs),
 }
 
 #[derive(Debug, Subcommand)]

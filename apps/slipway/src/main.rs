@@ -22,8 +22,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use cli::{ChainArgs, Cli, Command, ConfigCommand, DiskCommand, Online};
 use commands::{
-    config, disk, doctor, explain, export, help, import, inspect, job, machine, planned, serve, switch,
-    verify,
+    config, disk, doctor, explain, export, help, import, inspect, job, machine, metrics, planned, serve,
+    switch, verify,
 };
 use failure::Result;
 use printer::{CLOSED, Printer};
@@ -73,6 +73,7 @@ async fn run_online(s: &Session, command: Online) -> Result {
         Online::Switch(command) => switch::switch(s, command).await,
         Online::Job(command) => job::job(s, command).await,
         Online::Doctor => doctor::doctor(s).await,
+        Online::Metrics(args) => metrics::metrics(s, args).await,
     }
 }
 

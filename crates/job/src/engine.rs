@@ -29,6 +29,7 @@ use crate::journal::{self, AppendError, Checkpoint, Journal, Meta};
 use crate::kind::{KindError, Registered, Runnable};
 use crate::live::{Faults, Live, Shared, lock};
 use crate::status::{Filter, JobId, State, Status, Stuck};
+use crate::tally::{Ended, Tally};
 use crate::{Failure, Kind, MAX_UNFINISHED};
 
 /// How an engine works.
@@ -163,6 +164,7 @@ impl Builder {
         let inner = Arc::new(Inner {
             shared: Arc::new(shared),
             ids: self.ids,
+            tally: Mutex::new(Tally::of(self.registry.keys().map(|(kind, _)| kind.as_str()))),
             registry: self.registry,
             schedule: Mutex::default(),
             work: Condvar::new(),
@@ -192,6 +194,7 @@ struct Inner {
     shared: Arc<Shared>,
     ids: Ids,
     registry: Registry,
+    tally: Mutex<Tally>,
     schedule: Mutex<Schedule>,
     /// There is something in the queue, or the engine stops.
     work: Condvar,
@@ -350,6 +353,11 @@ impl Engine {
     /// The jobs that `filter` lets through, oldest first.
     pub fn list(&self, filter: &Filter) -> Vec<Status> {
         self.inner.shared.board.list(|status| filter.admits(status))
+    }
+
+    /// How jobs ended since this engine was started: every known kind with every end, those without any job too.
+    pub fn ended(&self) -> Vec<Ended> {
+        lock(&self.inner.tally).list()
     }
 
     /// The unfinished job that has this subject to itself, if any.
@@ -590,7 +598,9 @@ impl Inner {
     /// Lets go of a job that is over.
     fn retire(&self, entry: &Entry, journal: &Journal) {
         let mut schedule = lock(&self.schedule);
-        schedule.entries.remove(&entry.id);
+        if schedule.entries.remove(&entry.id).is_some() {
+            lock(&self.tally).note(&status_of(journal));
+        }
         schedule.queue.retain(|id| *id != entry.id);
         schedule.inherited.retain(|id| *id != entry.id);
         if let Some(subject) = &entry.meta.subject

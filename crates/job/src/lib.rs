@@ -35,6 +35,7 @@ mod live;
 mod progress;
 pub mod proofs;
 mod status;
+mod tally;
 
 pub use board::{Changes, Watcher};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -47,6 +48,7 @@ pub use failure::{Failure, Warning};
 pub use gate::{Gate, Passing};
 pub use kind::{Kind, Steps, UndoReason};
 pub use status::{Filter, JobId, State, Status, Stuck};
+pub use tally::{DURATION_SECONDS, Ended};
 
 /// Most steps a kind may have.
 pub const MAX_STEPS: usize = 64;

@@ -14,6 +14,7 @@ use crate::again::refuse_lost;
 use crate::config::device_ids;
 use crate::disk::{DiskFormat, DiskRecord, Layer};
 use crate::error::{Error, Reason, Result};
+use crate::exported::exported_key;
 use crate::host::{Host, MachineView};
 use crate::litter::Litter;
 use crate::names::safe_file_name;
@@ -481,8 +482,8 @@ impl Host {
         gone.extend([record.home.clone(), self.places(&record).runtime]);
         let mut litter = Litter::new(self);
         litter.doom(gone, kept.clone());
-        let mut operations =
-            vec![Operation::Delete(machine_key(id)), Operation::Delete(format!("{REALIZED}{id}"))];
+        let keys = [machine_key(id), format!("{REALIZED}{id}"), exported_key(id)];
+        let mut operations: Vec<Operation> = keys.into_iter().map(Operation::Delete).collect();
         operations.extend(disks.iter().map(|d| Operation::Delete(format!("{DISKS}{}", d.id))));
         if !litter.commit(vec![Condition::Revision(machine_key(id), revision)], operations)? {
             return Err(Error::new(Reason::Busy, "the machine was changed by somebody else meanwhile"));

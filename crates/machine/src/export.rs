@@ -23,6 +23,7 @@ use crate::again::refuse_lost;
 use crate::config::{self, Identity};
 use crate::disk::{DiskFormat, DiskRecord, with_extension};
 use crate::error::{Error, Reason, Result, chain};
+use crate::exported::is_whole;
 use crate::host::Host;
 use crate::jobs::{World, failure, fault_reason, writer_failure};
 use crate::names::safe_file_name;
@@ -307,6 +308,7 @@ fn write(cx: &mut Cx<'_>) -> std::result::Result<Exported, Failure> {
         writer::find_completed(target, &run).map_err(|e| writer_failure("cannot export", &e))?
     {
         // Renamed, but we died before that was on record.
+        note(cx, &host);
         return Ok(Exported { directory: target.clone(), disks: manifest.disks.len(), bytes: 0 });
     }
     let (record, disks, mut open, plan) = plan(&host, params, &prepared, run).map_err(|e| failure(&e))?;
@@ -335,6 +337,7 @@ fn write(cx: &mut Cx<'_>) -> std::result::Result<Exported, Failure> {
         total += m.data;
     }
     let reporter = cx.reporter();
+    let meter = host.counters.export.meter();
     let mut before = 0;
     let mut bytes = 0;
     for (part, disk) in prepared.parts.iter().zip(open.drain(..)) {
@@ -342,7 +345,10 @@ fn write(cx: &mut Cx<'_>) -> std::result::Result<Exported, Failure> {
         let options = CopyOptions {
             rate_limit: params.request.rate_limit,
             cancelled: &|| reporter.cancelled(),
-            progress: &|p| reporter.progress(&phase, before + p.done, total),
+            progress: &|p| {
+                meter.saw(p);
+                reporter.progress(&phase, before + p.done, total);
+            },
             ..CopyOptions::default()
         };
         let written = package
@@ -355,7 +361,21 @@ fn write(cx: &mut Cx<'_>) -> std::result::Result<Exported, Failure> {
     describe(&host, &record, &disks, params, &prepared, &mut package)?;
     cx.check_cancel()?;
     let manifest = package.finish().map_err(|e| writer_failure("cannot export", &e))?;
+    note(cx, &host);
     Ok(Exported { directory: target.clone(), disks: manifest.disks.len(), bytes })
+}
+
+/// Keeps that the machine was exported whole. The package is complete already: nothing that fails here unmakes it.
+fn note(cx: &Cx<'_>, host: &Host) {
+    let params = cx.params();
+    if is_whole(&params.request)
+        && let Err(e) = host.note_export(params.machine, cx.id().0)
+    {
+        cx.warn(job::Warning::new(
+            "export-not-noted",
+            format!("when it was exported is not kept: {}", e.chain()),
+        ));
+    }
 }
 
 fn disk_path(name: &str) -> String {
@@ -504,6 +524,8 @@ fn withdraw(cx: &mut Cx<'_>, why: UndoReason) -> std::result::Result<(), Failure
         return Ok(());
     }
     let params = cx.params();
+    // First: a package that is gone must not count.
+    cx.world().host()?.withdraw_export(params.machine, cx.id().0).map_err(|e| failure(&e))?;
     let failed = |e: transfer::WriterError| writer_failure("cannot remove the cancelled export", &e);
     let run = cx.id().0.to_string();
     if writer::find_completed(&params.target, &run).is_ok_and(|m| m.is_some()) {

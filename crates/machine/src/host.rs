@@ -54,6 +54,10 @@ pub struct Host {
     cells: Mutex<HashMap<Uuid, Arc<Cell>>>,
     disk_files: Mutex<()>,
     pub(crate) board: crate::events::Board,
+    /// The same as `store`, to be asked how long it takes.
+    pub(crate) timed: Arc<store::Timed>,
+    pub(crate) counters: crate::statistics::Counters,
+    pub(crate) looked: Mutex<Option<crate::health::Look>>,
 }
 
 /// A machine as seen from outside.
@@ -95,11 +99,13 @@ impl Host {
             fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
         }
         let facts = facts.unwrap_or_else(|| facts_of(&*engine));
+        let timed = Arc::new(store::Timed::new(store));
         let host = Arc::new(Self {
             blobs: Blobs::open(data.join("blobs"))?,
             data,
             runtime,
-            store,
+            store: Arc::clone(&timed) as Arc<dyn Store>,
+            timed,
             engine,
             jobs: OnceLock::new(),
             facts,
@@ -107,6 +113,8 @@ impl Host {
             cells: Mutex::new(HashMap::new()),
             disk_files: Mutex::new(()),
             board: crate::events::Board::default(),
+            counters: crate::statistics::Counters::default(),
+            looked: Mutex::new(None),
         });
         host.ensure_default_switch()?;
         host.sweep()?;

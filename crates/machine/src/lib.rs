@@ -25,8 +25,10 @@ pub mod disk;
 mod error;
 pub mod events;
 pub mod export;
+mod exported;
 pub mod finding;
 pub mod hardware;
+mod health;
 pub mod host;
 pub mod import;
 mod inuse;
@@ -40,6 +42,7 @@ pub mod power;
 pub mod record;
 pub mod report;
 pub mod settings;
+pub mod statistics;
 pub mod switch;
 
 pub use ambient::Ambient;

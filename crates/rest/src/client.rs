@@ -239,6 +239,16 @@ impl Client {
         self.get("/v1/doctor").await
     }
 
+    /// The host in numbers, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn metrics(&self) -> Result<String> {
+        let (_, bytes) = self.call(Method::GET, "/metrics", None).await?;
+        String::from_utf8(bytes.into())
+            .map_err(|e| ClientError::Protocol { doing: "read the metrics".to_owned(), source: e.into() })
+    }
+
     /// Every machine.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ mod key;
 mod memory;
 mod scan;
 mod sqlite;
+mod timed;
 mod watch;
 
 #[cfg(any(test, feature = "conformance"))]
@@ -34,6 +35,7 @@ pub use key::{check_key, escape_segment};
 pub use memory::MemoryStore;
 pub use scan::{Scan, scan};
 pub use sqlite::{SCHEMA_VERSION, SqliteOptions, SqliteStore};
+pub use timed::{Timed, Timing};
 pub use watch::{Change, Event, Watch};
 
 /// Largest value of one key, in bytes.

@@ -26,6 +26,10 @@ const OWN: &[(&str, &str)] = &[
         "Copying a disk failed; the message names the file and the byte. Nothing is left under the target's name.",
     ),
     (
+        "export-not-noted",
+        "The package is complete, but the store did not keep when it was made, so the age of the last export is told too high. See what the store says in the log.",
+    ),
+    (
         "export-raw",
         "A disk was exported raw. Slipway imports such a package, by what its manifest says of the disk; Hyper-V reads only VHD and VHDX.",
     ),

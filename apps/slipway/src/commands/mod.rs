@@ -14,6 +14,7 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod job;
 pub(crate) mod machine;
+pub(crate) mod metrics;
 pub(crate) mod planned;
 pub(crate) mod serve;
 pub(crate) mod switch;

@@ -662,6 +662,39 @@ fn changes_are_numbered() {
 }
 
 #[test]
+fn ends_and_durations_are_counted() {
+    let clock = Arc::new(ManualClock::new());
+    let step_clock = Arc::clone(&clock);
+    let script = Script::new(move |cx, step| {
+        step_clock.advance(Duration::from_secs(cx.params()["seconds"].as_u64().unwrap_or(0)));
+        if step == "c" && cx.params()["fails"] == true { fails("broken") } else { Ok(Value::Null) }
+    });
+    let store = memory();
+    let start = || {
+        let builder = Engine::builder(Arc::clone(&store)).register::<Scripted>(Arc::clone(&script));
+        builder.clock(Arc::clone(&clock) as Arc<dyn Clock>).start().unwrap()
+    };
+    let engine = start();
+    let count = |engine: &Engine, end| {
+        let all = engine.ended();
+        all.into_iter().find(|e| e.kind == "scripted" && e.end == end).unwrap()
+    };
+    assert_eq!(count(&engine, State::Cancelled).count, 0, "nothing has ended, and that is told");
+    for params in [json!({"seconds": 1}), json!({"seconds": 100}), json!({"fails": true})] {
+        let id = engine.submit(Submission::<Scripted>::new(params)).unwrap();
+        engine.wait(id, LONG).unwrap();
+    }
+    let completed = count(&engine, State::Completed);
+    assert_eq!((completed.count, completed.seconds), (2, 303.0));
+    // 3 s and 300 s: each class holds those before it, and its own end.
+    assert_eq!(completed.within, [0, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2]);
+    let failed = count(&engine, State::Failed);
+    assert_eq!((failed.count, failed.seconds, failed.within[0]), (1, 0.0, 1));
+    drop(engine);
+    assert_eq!(count(&start(), State::Completed).count, 0, "counted since the start");
+}
+
+#[test]
 fn finished_jobs_are_kept_until_pruned() {
     let clock = Arc::new(ManualClock::new());
     let store = memory();

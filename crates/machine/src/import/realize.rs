@@ -131,7 +131,7 @@ fn disks(cx: &mut Cx<'_>) -> Result<Vec<String>, Failure> {
         cx.check_cancel()?;
         if !done.contains(&disk.id) {
             match plan.request.mode {
-                ImportMode::Copy => digests.push(copy(cx, &plan, disk, file, &before, total)?),
+                ImportMode::Copy => digests.push(copy(cx, &host, &plan, disk, file, &before, total)?),
                 ImportMode::Register => overlay(disk, file)?,
             }
             done.push(disk.id);
@@ -158,6 +158,7 @@ fn partial(file: &Path) -> PathBuf {
 
 fn copy(
     cx: &Cx<'_>,
+    host: &Host,
     plan: &PlannedRecord,
     disk: &PlannedDisk,
     file: &Path,
@@ -190,13 +191,17 @@ fn copy(
     let sink =
         RawSink::new(Arc::new(storage), &temporary, disk.virtual_size).map_err(|e| failed(e.into()))?;
     let reporter = cx.reporter();
+    let meter = host.counters.import.meter();
     let phase = format!("copying {}", disk.name);
     let copied = transfer::copy::copy(
         &*source,
         &sink,
         &CopyOptions {
             cancelled: &|| reporter.cancelled(),
-            progress: &|p| reporter.progress(&phase, before.load(Ordering::Relaxed) + p.done, total),
+            progress: &|p| {
+                meter.saw(p);
+                reporter.progress(&phase, before.load(Ordering::Relaxed) + p.done, total);
+            },
             ..CopyOptions::default()
         },
         None,

@@ -70,6 +70,11 @@ impl Refusal {
         Self::with_status(StatusCode::PAYLOAD_TOO_LARGE, Reason::InvalidArgument.id(), message)
     }
 
+    /// The same, as something that this host cannot do at the moment.
+    pub(crate) fn unavailable(self) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, ..self }
+    }
+
     pub(crate) fn slow(message: impl Into<String>) -> Self {
         Self::with_status(StatusCode::REQUEST_TIMEOUT, Reason::Timeout.id(), message)
     }

@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod jobs;
 mod listen;
 pub(crate) mod machines;
+mod metrics;
 pub(crate) mod planned;
 mod pulse;
 pub(crate) mod switches;
@@ -52,6 +53,7 @@ pub fn router(host: Arc<Host>) -> Router {
     let app = App { host, pulse, streams: Arc::new(Semaphore::new(events::MAX_STREAMS)) };
     Router::new()
         .route("/healthz", get(system::health))
+        .route("/metrics", get(system::metrics))
         .route("/v1", get(system::version))
         .route("/v1/openapi.json", get(system::openapi))
         .route("/v1/doctor", get(system::doctor))

@@ -1,16 +1,24 @@
-//! The host itself: health, version, what it lacks, and requests that no route takes.
+//! The host itself: health, numbers, version, what it lacks, and requests that no route takes.
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Uri};
+use axum::response::IntoResponse;
 
-use super::{App, Refusal, blocking};
+use super::{App, Refusal, blocking, metrics};
 use crate::wire::{Check, Doctor, Version};
 
-/// `GET /healthz`: the store answers.
+/// `GET /healthz`: records can be written and guests can be started. Whatever is wrong is 503: not now, not here.
 pub(super) async fn health(State(app): State<App>) -> Result<&'static str, Refusal> {
-    blocking(&app, |host| host.switches().map(drop)).await?;
+    blocking(&app, |host| host.health()).await.map_err(Refusal::unavailable)?;
     Ok("ok\n")
+}
+
+/// `GET /metrics`: the host in numbers, as Prometheus reads them.
+pub(super) async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Refusal> {
+    let text = blocking(&app, |host| host.statistics()).await.map(|s| metrics::exposition(&s))?;
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
 }
 
 /// `GET /v1`.

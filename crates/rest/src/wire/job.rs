@@ -116,7 +116,8 @@ impl From<job::Status> for Job {
     }
 }
 
-fn state_name(state: job::State) -> &'static str {
+/// The word for a job's state.
+pub(crate) fn state_name(state: job::State) -> &'static str {
     match state {
         job::State::Queued => "queued",
         job::State::Running => "running",

@@ -10,6 +10,7 @@ mod planned;
 mod switch;
 
 pub use host::{Check, Doctor, Problem, ProblemBody, Version};
+pub(crate) use job::state_name;
 pub use job::{Failure, Job, JobList, JobReference, Warning};
 pub use machine::{
     Adapter, AdapterEdit, Automatic, Chord, Console, Define, Disk, Drive, Edit, Export, Machine,

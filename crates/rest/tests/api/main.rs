@@ -4,6 +4,7 @@
 
 mod jobs;
 mod machines;
+mod metrics;
 mod openapi;
 mod socket;
 mod support;

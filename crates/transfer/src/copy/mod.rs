@@ -115,6 +115,8 @@ pub struct Progress {
     pub done: u64,
     /// Bytes of data of the whole source, from its metadata.
     pub total: u64,
+    /// Bytes of data read by this run.
+    pub read: u64,
     /// Bytes written to the sink by this run.
     pub written: u64,
     /// Everything below this byte of the disk is done.
@@ -362,11 +364,11 @@ fn copy_until(
             phase,
             done: amount.before,
             total: amount.before + amount.data,
+            read: 0,
             written: 0,
             position: start,
             size,
         },
-        read: 0,
         reported: None,
         checkpointed: (start, Instant::now()),
     };
@@ -394,7 +396,7 @@ fn copy_until(
         chunks: keeper.root.entries(),
         root: keeper.root.finish(),
         size,
-        read: keeper.read,
+        read: keeper.progress.read,
         written: keeper.progress.written,
     })
 }
@@ -430,7 +432,6 @@ struct Keeper<'a, 'b> {
     waiting: BTreeMap<u64, Done>,
     next: u64,
     progress: Progress,
-    read: u64,
     reported: Option<Instant>,
     checkpointed: (u64, Instant),
 }
@@ -462,7 +463,7 @@ impl Keeper<'_, '_> {
     fn take(&mut self, done: Done, shared: &Shared<'_>) -> Result<(), CopyError> {
         self.progress.done += done.data;
         self.progress.written += done.written;
-        self.read += done.data;
+        self.progress.read += done.data;
         self.waiting.insert(done.sequence, done);
         while let Some(done) = self.waiting.remove(&self.next) {
             self.next += 1;

@@ -280,6 +280,7 @@ fn progress_ends_at_the_total() {
             phase: Phase::Copy,
             done: 3 << 20,
             total: 3 << 20,
+            read: 3 << 20,
             written: 3 << 20,
             position: 9 << 20,
             size: 9 << 20
