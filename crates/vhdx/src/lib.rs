@@ -25,6 +25,7 @@ mod header;
 pub mod image;
 pub mod info;
 mod layer;
+mod length;
 pub mod limits;
 mod locator;
 mod log;

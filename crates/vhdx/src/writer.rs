@@ -19,6 +19,7 @@ use crate::error::{CreateError, WriteError};
 use crate::format::place;
 use crate::header::{self, Header, NewHeader};
 use crate::info::DiskKind;
+use crate::length::Length;
 use crate::limits::{MAX_VHDX_SIZE, MIB};
 use crate::metadata::{self, BLOCK_SIZES, Metadata};
 use crate::reader::Parts;
@@ -35,8 +36,6 @@ pub const DEFAULT_FIXED_BLOCK_SIZE: u32 = 2 << 20;
 const LOG: Region = Region { offset: MIB, length: MIB as u32 };
 const METADATA: Region = Region { offset: 2 * MIB, length: metadata::REGION_LENGTH };
 const BAT_OFFSET: u64 = 3 * MIB;
-/// The file grows by at least this at a time, so that small blocks do not cost a length change each.
-const GROW: u64 = 32 * MIB;
 /// Bytes per write of zeros or of table.
 const CHUNK: usize = 1 << 20;
 
@@ -152,7 +151,7 @@ struct State {
     /// Where the next block goes.
     end: u64,
     /// How long the file has been made; never less than `end`.
-    grown: u64,
+    length: Length,
 }
 
 /// A new VHDX being filled. Threads share it by reference; writes that overlap leave either content.
@@ -207,7 +206,7 @@ impl Writer {
             storage.write_at(&header::encode_identifier(creator), place::IDENTIFIER)
         };
         lay_down().map_err(|source| CreateError::io("writing the new file's structures", source))?;
-        Self::open(storage, layout, end, end)
+        Self::open(storage, layout, end)
     }
 
     /// Goes on with a disk that [`Writer::create`] began with the same options and that was checkpointed. What the
@@ -243,14 +242,14 @@ impl Writer {
             storage.set_len(end)
         };
         prepare().map_err(|source| CreateError::io("cutting off what was not checkpointed", source))?;
-        Self::open(storage, layout, end, end)
+        Self::open(storage, layout, end)
     }
 
-    fn open(storage: Arc<dyn Storage>, layout: Layout, end: u64, grown: u64) -> Result<Self, CreateError> {
+    fn open(storage: Arc<dyn Storage>, layout: Layout, end: u64) -> Result<Self, CreateError> {
         let header = header::read_copies(storage.as_ref())
             .and_then(|copies| header::current(&copies, false))
             .map_err(|fault| CreateError::not_resumable(fault.to_string()))?;
-        let state = State { table: Table::new(layout.bat.offset), end, grown };
+        let state = State { table: Table::new(layout.bat.offset), end, length: Length::new(end) };
         Ok(Self { storage, layout, state: Mutex::new(state), flushing: Mutex::new(()), header })
     }
 
@@ -378,13 +377,10 @@ impl Writer {
             }
             let offset = state.end;
             let end = offset + self.layout.geometry.block_size;
-            if end > state.grown {
-                let grown = end.max(state.grown + GROW);
-                self.storage
-                    .set_len(grown)
-                    .map_err(|source| WriteError::io("growing the file", state.grown, source))?;
-                state.grown = grown;
-            }
+            state
+                .length
+                .reach(self.storage.as_ref(), end)
+                .map_err(|source| WriteError::io("growing the file", end, source))?;
             state.table.set(self.storage.as_ref(), number, Entry::new(payload::FULLY_PRESENT, offset))?;
             state.end = end;
             return Ok(offset);

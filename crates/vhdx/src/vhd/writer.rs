@@ -19,6 +19,7 @@ use super::footer::{self, NO_OFFSET, RawFooter, SECTOR};
 use super::header::{MAX_BLOCK, RawHeader};
 use crate::error::{CreateError, WriteError};
 use crate::info::DiskKind;
+use crate::length::Length;
 use crate::limits::MAX_VHD_SIZE;
 use crate::storage::Storage;
 use crate::writer::CreateOptions;
@@ -65,6 +66,7 @@ struct State {
     entries: Vec<u32>,
     /// Blocks in the file.
     count: u64,
+    length: Length,
 }
 
 impl VhdWriter {
@@ -191,7 +193,7 @@ impl VhdWriter {
                     RawHeader::new(TABLE_OFFSET, state.entries.len() as u32, blocks.shape.block_size as u32);
                 self.put(header.as_bytes(), HEADER_OFFSET)?;
                 let end = blocks.first + state.count * blocks.stride;
-                // The last block may not have been written to its end, but it must be there to its end.
+                // Grown ahead, and the last block may not have been written to its end.
                 self.storage
                     .set_len(end)
                     .map_err(|source| WriteError::io("setting the length", end, source))?;
@@ -239,6 +241,10 @@ impl VhdWriter {
         let start = blocks.first + state.count * blocks.stride;
         // Under the lock, and before the block counts as there: when this fails and the caller tries again, no block
         // is left whose bitmap says that its data is not. It is one sector at the usual block size.
+        state
+            .length
+            .reach(self.storage.as_ref(), start + blocks.stride)
+            .map_err(|source| WriteError::io("growing the file", start, source))?;
         let bitmap = vec![0xff; blocks.shape.bitmap_length() as usize];
         self.put(&bitmap, start)?;
         // `Blocks::new` saw to it that every block has a sector number.
@@ -277,7 +283,12 @@ impl Blocks {
             })?;
         // At most 4 Mi entries of 4 bytes.
         let entries = vec![ABSENT; shape.blocks as usize];
-        Ok(Self { shape, stride, first, state: Mutex::new(State { entries, count: 0 }) })
+        Ok(Self {
+            shape,
+            stride,
+            first,
+            state: Mutex::new(State { entries, count: 0, length: Length::new(0) }),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
