@@ -167,13 +167,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         let file = HostFile::create_new(&path, Access::Auto).unwrap();
-        let mut buf = AlignedBuf::new(256 * 1024 + 100);
+        let mut buf = AlignedBuf::new(256 * 1024 + 100).unwrap();
         for (i, byte) in buf.iter_mut().enumerate() {
             *byte = (i % 251) as u8;
         }
         file.write_at(&buf, 8192).unwrap(); // Aligned with an odd tail.
         file.write_at(&buf[..1000], 3).unwrap(); // Not aligned at all.
-        let mut back = AlignedBuf::new(buf.len());
+        let mut back = AlignedBuf::new(buf.len()).unwrap();
         file.read_at(&mut back, 8192).unwrap();
         assert_eq!(&back[..], &buf[..]);
         let plain = std::fs::read(&path).unwrap();
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(&plain[3..1003], &buf[..1000]);
         assert_eq!(&plain[8192..], &buf[..]);
         // Reading past the end says so instead of inventing bytes.
-        let error = file.read_at(&mut AlignedBuf::new(1 << 20), 0).unwrap_err();
+        let error = file.read_at(&mut AlignedBuf::new(1 << 20).unwrap(), 0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(
             HostFile::create_new(&path, Access::Auto).unwrap_err().kind(),

@@ -21,7 +21,7 @@
 //! does: QEMU's formats arrive over NBD), and has no async: every call blocks, asks a cancel flag, and reports progress to
 //! a callback. Formats and their reasons: `docs/formats/package.md`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod buffer;
 pub mod copy;

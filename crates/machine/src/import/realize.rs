@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use store::{Condition, Operation};
 use transfer::copy::{CopyOptions, NoJournal};
 use transfer::sink::RawSink;
+use transfer::{Access, HostFile};
 use uuid::Uuid;
-use vhdx::FileStorage;
 
 use super::disk::{image_options, open_source};
 use super::hosted::planned_key;
@@ -186,7 +186,7 @@ fn copy(
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io("remove", &temporary, e)),
         _ => {}
     }
-    let storage = FileStorage::create_new(&temporary).map_err(|e| io("create", &temporary, e))?;
+    let storage = HostFile::create_new(&temporary, Access::Auto).map_err(|e| io("create", &temporary, e))?;
     let failed = |e: transfer::CopyError| copy_failure(&doing, &e);
     let sink =
         RawSink::new(Arc::new(storage), &temporary, disk.virtual_size).map_err(|e| failed(e.into()))?;

@@ -93,7 +93,13 @@ impl<'a> Shared<'a> {
 
 /// Works until nothing is left, something failed, or somebody said stop.
 pub(super) fn run(shared: &Shared<'_>, io_size: usize, results: &Sender<Result<Done, CopyError>>) {
-    let mut buf = AlignedBuf::new(io_size);
+    let mut buf = match AlignedBuf::new(io_size) {
+        Ok(buf) => buf,
+        Err(source) => {
+            let _gone = results.send(Err(super::CopyFailure::Memory { bytes: io_size, source }.into()));
+            return shared.stop();
+        }
+    };
     loop {
         let result = match shared.next() {
             Ok(Some(item)) => transfer(shared, &item, &mut buf).transpose(),

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use transfer::copy::{CopyOptions, NoJournal};
 use transfer::sink::{NbdSink, RawSink, Sink, VhdSink, VhdxSink};
+use transfer::{Access, HostFile};
 use uuid::Uuid;
-use vhdx::{CreateOptions, DiskKind, FileStorage};
+use vhdx::{CreateOptions, DiskKind};
 
 use super::{ChainOptions, open};
 use crate::failure::{Failure, Result};
@@ -123,8 +124,8 @@ fn copy(
         disk_id: Uuid::new_v4(),
     };
     let mut _served = None;
-    let file = || -> Result<Arc<FileStorage>> {
-        FileStorage::create_new(temporary).map(Arc::new).map_err(|e| at(&e))
+    let file = || -> Result<Arc<HostFile>> {
+        HostFile::create_new(temporary, Access::Auto).map(Arc::new).map_err(|e| at(&e))
     };
     let sink: Box<dyn Sink> = match format {
         Target::Raw => Box::new(RawSink::new(file()?, temporary, source.size()).map_err(|e| at(&e))?),
