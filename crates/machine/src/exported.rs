@@ -58,7 +58,7 @@ pub(crate) fn is_whole(request: &ExportRequest) -> bool {
 impl Host {
     /// Notes that `job` has exported `machine` well.
     pub(crate) fn note_export(&self, machine: Uuid, job: Uuid) -> Result<()> {
-        let now = Timestamp::now();
+        let now = self.now();
         self.change_note(machine, |note| {
             if note.last.is_none_or(|last| last.job != job) {
                 note.before = note.last.replace(Good { at: now, job });

@@ -59,7 +59,7 @@ impl Host {
     }
 
     fn can_write(&self) -> Result<()> {
-        let put = record::put(KEY.to_owned(), &Looked { at: Timestamp::now() })?;
+        let put = record::put(KEY.to_owned(), &Looked { at: self.now() })?;
         record::commit(&*self.store, vec![], vec![put]).map(drop)
     }
 

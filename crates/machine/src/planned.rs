@@ -38,6 +38,9 @@ pub struct ImportRequest {
     /// Give the machine a new id.
     #[serde(default)]
     pub new_id: bool,
+    /// Give the machine this id. Whoever chooses it can ask again after an answer that got lost: there is one machine.
+    #[serde(default)]
+    pub id: Option<Uuid>,
     /// Give the machine another name.
     #[serde(default)]
     pub name: Option<String>,
@@ -167,6 +170,9 @@ pub struct PlannedEdit {
     /// Give it a new id.
     #[serde(default)]
     pub new_id: Option<bool>,
+    /// Give it this id.
+    #[serde(default)]
+    pub id: Option<Uuid>,
     /// A family of virtual hardware.
     #[serde(default)]
     pub profile: Option<Profile>,
@@ -196,6 +202,10 @@ impl PlannedEdit {
         over(&mut request.disk_bus, &self.disk_bus);
         over(&mut request.nic_model, &self.nic_model);
         over(&mut request.to, &self.to);
+        over(&mut request.id, &self.id);
+        if self.new_id == Some(true) {
+            request.id = self.id;
+        }
         request.switches.extend(self.switches.clone());
         request.disk_dirs.extend(self.disk_dirs.iter().cloned());
         for (flag, edit) in [

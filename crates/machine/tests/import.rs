@@ -108,6 +108,27 @@ fn id_and_name_can_be_others() {
 }
 
 #[test]
+fn an_import_with_an_id_of_its_own_can_be_asked_for_again() {
+    let (lab, package) = lab_and_package();
+    let package = package.vhdx("system.vhdx", &content(1, MIB)).write();
+    let id = Uuid::from_u128(7);
+    let request = ImportRequest { id: Some(id), ..package.request() };
+    let planned = lab.host().import(&request).unwrap();
+    assert_eq!((planned.record.id, planned.record.source_id), (id, package.id));
+    assert_eq!(lab.host().import(&request).unwrap(), planned, "the answer may have got lost");
+    let other = ImportRequest { name: Some("other".into()), ..request.clone() };
+    assert_eq!(lab.host().import(&other).unwrap_err().reason(), Reason::AlreadyExists);
+    let job = lab.host().realize(id, "test").unwrap();
+    assert!(lab.job(job).state.is_success());
+    let again = lab.host().import(&request).unwrap();
+    assert_eq!(errors(&again.record.findings), [finding::DUPLICATE_ID], "there is one machine");
+    let edit = PlannedEdit { new_id: Some(true), ..PlannedEdit::default() };
+    let renewed = lab.host().edit_planned(id, &edit).unwrap();
+    assert_ne!(renewed.record.id, id);
+    assert_eq!(renewed.verdict, Verdict::Ready);
+}
+
+#[test]
 fn a_name_that_no_machine_can_have_is_a_finding() {
     let (lab, package) = lab_and_package();
     let package = package.write();

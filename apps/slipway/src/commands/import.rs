@@ -69,6 +69,7 @@ impl Choices {
         Ok(PlannedEdit {
             name: self.name,
             new_id: self.new_id.then_some(true),
+            id: None,
             to: self.to.map(|d| absolute(&d)).transpose()?,
             disk_dirs: self.disk_dirs.iter().map(|d| absolute(d)).collect::<Result<_>>()?,
             switches: self.switches.into_iter().collect::<BTreeMap<_, _>>(),

@@ -69,10 +69,18 @@ impl Host {
 
     /// Imports a package: looks at it and keeps it as a planned machine.
     ///
+    /// A request with an id of its own can be repeated: the planned machine that it made is given again.
+    ///
     /// # Errors
     /// As [`Self::look`], or the same machine is planned already.
     pub fn import(&self, request: &ImportRequest) -> Result<PlannedView> {
         let request = absolute(request)?;
+        if let Some(id) = request.id
+            && let Ok((record, _)) = self.planned_record(id)
+            && record.request == request
+        {
+            return Ok(record.into());
+        }
         let found = self.look(&request)?;
         let origin = self.keep_origin(&found)?;
         let record = planned(self.now(), &request, found, origin);

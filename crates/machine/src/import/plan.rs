@@ -106,15 +106,16 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
     renew_disks(&mut configuration, around.ids);
     let mut settings = configuration.settings.clone();
     report::refine(&mut settings, request);
-    let id = if request.new_id { (around.ids)() } else { configuration.id };
+    let id = request.id.unwrap_or_else(|| if request.new_id { (around.ids)() } else { configuration.id });
     let mut findings = Vec::new();
-    if !request.new_id && (around.exists)(configuration.id) {
+    // An id made just now is nobody's.
+    if (request.id.is_some() || !request.new_id) && (around.exists)(id) {
         findings.push(
             Finding::new(
                 finding::DUPLICATE_ID,
                 Severity::Error,
                 "properties/global_id",
-                format!("a machine with the id {} is already here", configuration.id),
+                format!("a machine with the id {id} is already here"),
             )
             .fix("--new-id"),
         );

@@ -42,6 +42,9 @@ pub struct PlannedEdit {
     /// A new id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_id: Option<bool>,
+    /// This id. An import with an id can be asked for again when its answer got lost: there will be one machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
     /// Directory for the disks of a copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -234,6 +237,7 @@ impl TryFrom<PlannedEdit> for planned::PlannedEdit {
             without_snapshots: e.without_snapshots,
             discard_saved_state: e.discard_saved_state,
             new_id: e.new_id,
+            id: e.id,
             profile: parse_option("hardware", e.hardware.as_deref())?,
             disk_bus: parse_option("disk bus", e.disk_bus.as_deref())?,
             nic_model: parse_option("adapter model", e.nic_model.as_deref())?,
