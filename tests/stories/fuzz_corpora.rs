@@ -29,6 +29,7 @@ mod targets {
     pub(crate) mod nbd_reply;
     pub(crate) mod package_path;
     pub(crate) mod probe_disk;
+    pub(crate) mod probe_ext;
     pub(crate) mod vhd_open;
     pub(crate) mod vhdx_open;
     pub(crate) mod vmcx_read;
@@ -49,6 +50,7 @@ replay!(manifest);
 replay!(nbd_reply);
 replay!(package_path);
 replay!(probe_disk);
+replay!(probe_ext);
 replay!(vhd_open);
 replay!(vhdx_open);
 replay!(vmcx_read);

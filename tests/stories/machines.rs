@@ -111,6 +111,19 @@ fn a_loader_only_in_efi_debian_is_found() {
     }
 }
 
+/// Debian's kernel for clouds has no AHCI: it gets a bus that it has a driver for, without being asked for.
+#[test]
+fn a_generation_2_guest_with_a_cloud_kernel_boots_with_default_options() {
+    let daemon = Daemon::start();
+    let package = need!(guest::package(&daemon.home().join("in"), GENERATION_2, "boot.raw"));
+    let report = daemon.run(["import".as_ref(), package.as_os_str(), "--dry-run".as_ref()]);
+    assert!(report.ok().contains("it gets NVMe and virtio-net"), "{report}");
+    daemon.run(["import".as_ref(), package.as_os_str(), "--name".as_ref(), "cloud".as_ref()]).ok();
+    let guest = Guest::start(&daemon, "cloud");
+    assert!(guest.ready.contains("efi=1") && guest.ready.contains("nvme0n1:"), "{}", guest.ready);
+    guest.stop();
+}
+
 /// A guest on NAT reaches a server on the host; the same machine imported with `--disconnected` does not.
 #[test]
 fn a_guest_on_nat_reaches_the_host_and_a_disconnected_one_does_not() {

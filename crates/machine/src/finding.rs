@@ -102,6 +102,7 @@ findings! {
     SNAPSHOTS_LEFT = "snapshots-left", "The package holds checkpoints. The machine comes in as its current state, flattened; the checkpoints stay behind in the package.";
     DUPLICATE_ID = "duplicate-id", "A machine with this id is already here. Import under a new id.";
     GUEST_UNKNOWN = "guest-unknown", "What the guest has drivers for is not known, so it gets hardware that any guest can boot. Once virtio drivers are installed, `--hardware virtio` is faster.";
+    GUEST_KERNEL = "guest-kernel", "The drivers of the guest's Linux kernel are known, from its configuration in /boot or from its release, and the hardware was chosen by them. `--disk-bus` and `--nic-model` choose otherwise.";
     GUEST_DRIVERS = "guest-drivers", "The chosen hardware needs drivers that the guest may not have.";
     BOOT_ENTRY = "boot-entry-added", "The disk's boot loader was known only to the old firmware's variables; a boot entry for it is added to the new ones.";
     BOOT_LOADER = "boot-loader-not-found", "No boot loader that this machine's firmware starts was found on its disks.";

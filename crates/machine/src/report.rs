@@ -8,11 +8,8 @@ use transfer::shell;
 
 use crate::config::{Configuration, SavedState};
 use crate::finding::{self, Finding, Severity};
-use crate::hardware;
-use crate::planned::{ImportMode, ImportRequest, PlannedDisk};
-use crate::settings::{
-    Generation, MAX_MEMORY_MIB, MAX_PROCESSORS, MIN_MEMORY_MIB, Profile, Settings, name_problem,
-};
+use crate::planned::{ImportMode, ImportRequest};
+use crate::settings::{Generation, MAX_MEMORY_MIB, MAX_PROCESSORS, MIN_MEMORY_MIB, Settings, name_problem};
 use crate::switch::{
     DEFAULT_SWITCH, HYPERV_DEFAULT_SWITCH, HYPERV_DEFAULT_SWITCH_ID, SwitchKind, SwitchRecord,
 };
@@ -300,50 +297,6 @@ pub fn connect(
         );
     }
     (found, new)
-}
-
-/// Findings about the hardware that the disks and the guest will meet.
-pub fn guest(settings: &Settings, request: &ImportRequest, disks: &[PlannedDisk]) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let bus = hardware::disk_bus(settings.generation, settings.hardware);
-    for disk in disks.iter().filter(|d| d.logical_sector_size == 4096) {
-        if matches!(bus, engine::DiskBus::Ide | engine::DiskBus::Ahci) {
-            found.push(
-                Finding::new(
-                    finding::DISK_SECTORS,
-                    Severity::Error,
-                    disk.name.clone(),
-                    "the disk has 4,096-byte logical sectors, which IDE and AHCI cannot present",
-                )
-                .fix("--disk-bus nvme"),
-            );
-        }
-    }
-    let chosen =
-        request.profile == Some(Profile::Virtio) || request.disk_bus.is_some() || request.nic_model.is_some();
-    if disks.is_empty() {
-        return found;
-    }
-    if chosen {
-        found.push(Finding::new(
-            finding::GUEST_DRIVERS,
-            Severity::Warning,
-            "hardware",
-            "the chosen hardware boots only a guest that has its drivers, which is not checked",
-        ));
-    } else {
-        let (disk, nic) = match settings.generation {
-            Generation::One => ("IDE", "e1000"),
-            Generation::Two => ("AHCI", "e1000e"),
-        };
-        found.push(Finding::new(
-            finding::GUEST_UNKNOWN,
-            Severity::Info,
-            "hardware",
-            format!("the guest's drivers are not known: it gets {disk} and {nic}, which any guest can use (faster, with drivers: `--hardware virtio`)"),
-        ));
-    }
-    found
 }
 
 /// The finding for settings that no machine can have.

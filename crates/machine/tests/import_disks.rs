@@ -302,3 +302,67 @@ fn long_and_foreign_names_are_kept() {
         assert_eq!(support::read_image(&out.join("Virtual Hard Disks").join(name)), bytes);
     }
 }
+
+/// A disk with a root file system on it, in whose `/boot` a kernel's configuration says what it has.
+#[expect(clippy::print_stdout, reason = "a skipped test says why")]
+fn linux(lab: &Lab, configurations: &[(&str, &str)]) -> Option<Vec<u8>> {
+    let (root, image) = (lab.path("root"), lab.path("image"));
+    fs::create_dir_all(root.join("boot")).unwrap();
+    for (release, options) in configurations {
+        let text = format!("CONFIG_X86_64=y\nCONFIG_BLK_DEV_SD=m\n{options}");
+        fs::write(root.join(format!("boot/config-{release}")), text).unwrap();
+    }
+    fs::File::create(&image).unwrap().set_len(4 * MIB).unwrap();
+    let mke2fs = ["/usr/sbin/mke2fs", "/sbin/mke2fs"].into_iter().find(|p| Path::new(p).exists());
+    let Some(mke2fs) = mke2fs else {
+        println!("skipped: mke2fs is not installed");
+        return None;
+    };
+    let mut command = std::process::Command::new(mke2fs);
+    assert!(
+        command.args(["-q", "-F", "-t", "ext4", "-d"]).arg(&root).arg(&image).status().unwrap().success()
+    );
+    fs::remove_dir_all(root).unwrap();
+    Some(fs::read(image).unwrap())
+}
+
+/// Debian's kernel for clouds has neither AHCI nor an Intel adapter; the stock kernel has both.
+#[test]
+fn hardware_is_what_the_guests_kernel_has_drivers_for() {
+    use engine::{DiskBus, NicModel};
+    const CLOUD: (&str, &str) = (
+        "6.1.0-38-cloud-amd64",
+        "CONFIG_BLK_DEV_NVME=y\nCONFIG_ATA_PIIX=m\nCONFIG_VIRTIO_PCI=m\nCONFIG_VIRTIO_NET=m\nCONFIG_VIRTIO_BLK=m\n",
+    );
+    const STOCK: (&str, &str) = (
+        "6.1.0-37-amd64",
+        "CONFIG_SATA_AHCI=m\nCONFIG_ATA_PIIX=m\nCONFIG_E1000=m\nCONFIG_E1000E=m\nCONFIG_BLK_DEV_NVME=m\nCONFIG_VIRTIO_PCI=m\nCONFIG_VIRTIO_NET=m\n",
+    );
+    let both = (Some(DiskBus::Nvme), Some(NicModel::VirtioNet));
+    for (generation, kernels, expected, words) in [
+        (Generation::Two, &[CLOUD][..], both, "no driver for AHCI and e1000e: it gets NVMe and virtio-net"),
+        (Generation::Two, &[STOCK], (None, None), "has drivers for AHCI and e1000e"),
+        (Generation::Two, &[STOCK, CLOUD], both, "it gets NVMe and virtio-net"),
+        (Generation::One, &[CLOUD], (None, both.1), "no driver for e1000: it gets IDE and virtio-net"),
+        (Generation::One, &[STOCK], (None, None), "has drivers for IDE and e1000"),
+    ] {
+        let lab = Lab::new();
+        let Some(bytes) = linux(&lab, kernels) else { return };
+        let package = Package::new(lab.path("package"), generation).vhdx("system.vhdx", &bytes).write();
+        let plan = lab.host().import_dry_run(&package.request()).unwrap().record;
+        let hardware = plan.settings.hardware;
+        assert_eq!((hardware.disk_bus, hardware.nic_model), expected, "{kernels:?}");
+        let told = finding(&plan.findings, finding::GUEST_KERNEL);
+        assert!(
+            told.message.contains(words) && told.message.contains("/boot/config-6.1.0-"),
+            "{}",
+            told.message
+        );
+        // What the user chose stays, and is said to be no good where it is none.
+        let ahci = ImportRequest { disk_bus: Some(DiskBus::Ahci), ..package.request() };
+        let plan = lab.host().import_dry_run(&ahci).unwrap().record;
+        assert_eq!(plan.settings.hardware.disk_bus, Some(DiskBus::Ahci));
+        let warned = support::has(&plan.findings, finding::GUEST_DRIVERS);
+        assert_eq!(warned, kernels.contains(&CLOUD), "{:?}", plan.findings);
+    }
+}

@@ -6,9 +6,10 @@
 use crate::bytes::{has, le16, le32};
 use crate::disk::ReadAt;
 use crate::error::ProbeError;
-use crate::fat::{Budget, Directory, Entry, FatError, Volume};
+use crate::fat::{Directory, Entry, Volume};
 use crate::limits;
 use crate::report::{Architecture, Content, EfiLoader, LoaderKind, Note, Partition, PartitionKind};
+use crate::volume::{Budget, VolumeError};
 
 /// How much of a loader is read to tell its processor.
 const HEADER: usize = 4096;
@@ -17,9 +18,9 @@ const FALLBACK: &str = "BOOTX64.EFI";
 pub(crate) fn find_loaders(
     disk: &dyn ReadAt,
     partitions: &[Partition],
+    budget: &Budget,
     notes: &mut Vec<Note>,
 ) -> Result<Vec<EfiLoader>, ProbeError> {
-    let budget = Budget::default();
     let mut loaders = Vec::new();
     for (position, partition) in partitions.iter().enumerate() {
         if partition.content != Content::Fat {
@@ -34,9 +35,9 @@ pub(crate) fn find_loaders(
             continue;
         }
         let mut search = Search { position, offset: partition.offset, loaders: Vec::new(), notes };
-        match search.volume(disk, partition, &budget) {
+        match search.volume(disk, partition, budget) {
             Ok(()) => {}
-            Err(FatError::Disk(error)) => return Err(error),
+            Err(VolumeError::Disk(error)) => return Err(error),
             Err(error) => search.note("fat-unreadable", &error),
         }
         let mut found = search.loaders;
@@ -55,9 +56,9 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn note(&mut self, id: &'static str, error: &FatError) {
+    fn note(&mut self, id: &'static str, error: &VolumeError) {
         let offset = match error {
-            FatError::Damaged { offset, .. } => *offset,
+            VolumeError::Damaged { offset, .. } => *offset,
             _ => self.offset,
         };
         self.notes.push(Note::new(id, offset, error.to_string()));
@@ -70,7 +71,12 @@ impl Search<'_> {
         directory.entries
     }
 
-    fn volume(&mut self, disk: &dyn ReadAt, partition: &Partition, budget: &Budget) -> Result<(), FatError> {
+    fn volume(
+        &mut self,
+        disk: &dyn ReadAt,
+        partition: &Partition,
+        budget: &Budget,
+    ) -> Result<(), VolumeError> {
         let Some(volume) = Volume::open(disk, partition.offset, partition.length, budget)? else {
             return Ok(());
         };
@@ -106,7 +112,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn fallback(&mut self, volume: &Volume<'_>, path: &str, entries: &[Entry]) -> Result<(), FatError> {
+    fn fallback(&mut self, volume: &Volume<'_>, path: &str, entries: &[Entry]) -> Result<(), VolumeError> {
         let before = self.loaders.len();
         for entry in entries.iter().filter(|entry| !entry.is_directory && is_fallback(&entry.name)) {
             self.push(volume, path, entry, LoaderKind::Fallback, entry.name.eq_ignore_ascii_case(FALLBACK))?;
@@ -115,7 +121,7 @@ impl Search<'_> {
         if self.loaders.len() == before { self.named(volume, path, entries) } else { Ok(()) }
     }
 
-    fn named(&mut self, volume: &Volume<'_>, path: &str, entries: &[Entry]) -> Result<(), FatError> {
+    fn named(&mut self, volume: &Volume<'_>, path: &str, entries: &[Entry]) -> Result<(), VolumeError> {
         for entry in entries.iter().filter(|entry| !entry.is_directory) {
             if let Some(kind) = known(&entry.name) {
                 self.push(volume, path, entry, kind, false)?;
@@ -131,7 +137,7 @@ impl Search<'_> {
         entry: &Entry,
         kind: LoaderKind,
         fallback: bool,
-    ) -> Result<(), FatError> {
+    ) -> Result<(), VolumeError> {
         if self.loaders.len() >= limits::MAX_LOADERS || entry.size == 0 {
             return Ok(());
         }

@@ -1,9 +1,9 @@
 //! What is on a disk: partitions, file systems, encryption, boot files, and what guest that makes likely.
 //!
 //! ```text
-//!   dyn ReadAt ──► table (GPT, MBR) ──► Partition ──► content (signatures) ──► fat (EFI loaders)
-//!       │                                                   │                       │
-//!       └──► bios (boot code, active partition) ────────────┴───────────────────────┴──► guest ──► DiskReport
+//!   dyn ReadAt ──► table (GPT, MBR) ──► Partition ──► content (signatures) ──┬─► fat ───┬─► efi (boot loaders)
+//!       │                                                   │                └─► ext ───┴─► kernel (drivers)
+//!       └──► bios (boot code, active partition) ────────────┴──────────────────────────────► guest ──► DiskReport
 //! ```
 //!
 //! Everything is read-only and over one small trait, [`ReadAt`], so that a raw file, a VHDX chain or an NBD export are
@@ -12,10 +12,10 @@
 //! itself refuses, or a sector size nobody has, is an error.
 //!
 //! What this crate leaves to others: opening images, deciding on hardware or boot entries from what was found, and
-//! anything inside a file system other than FAT.
+//! anything inside a file system other than FAT and ext.
 //!
 //! Sources: the UEFI specification 2.10, chapters 5 (GPT), 10.3 (device paths) and 13.3 (FAT); Microsoft's FAT
-//! specification (`fatgen103`); the `magic` numbers as libblkid documents them.
+//! specification (`fatgen103`); the kernel's description of ext4; the `magic` numbers as libblkid documents them.
 
 #![forbid(unsafe_code)]
 
@@ -25,18 +25,22 @@ mod content;
 mod disk;
 mod efi;
 mod error;
+pub mod ext;
 pub mod fat;
 mod guest;
+mod kernel;
 pub mod limits;
 mod report;
 mod table;
+mod volume;
 
 pub use disk::{FileDisk, ReadAt};
 pub use error::{ProbeError, ProbeErrorKind};
 pub use report::{
-    Architecture, BiosBoot, BootCode, Content, DiskId, DiskReport, DriverHints, EfiLoader, GuestGuess,
-    LoaderKind, Note, Partition, PartitionKind, Table, TypeId,
+    Architecture, BiosBoot, BootCode, Content, DiskId, DiskReport, Driver, DriverState, EfiLoader,
+    GuestGuess, Kernel, KernelSource, LoaderKind, Note, Partition, PartitionKind, Table, TypeId,
 };
+pub use volume::{Budget, VolumeError};
 
 /// Sector sizes a disk can have, in bytes.
 const SECTOR_SIZES: [u32; 2] = [512, 4096];
@@ -63,7 +67,9 @@ pub fn probe(disk: &dyn ReadAt, sector_size: u32) -> Result<DiskReport, ProbeErr
         partition.label = what.label;
     }
     let bios = bios::judge(disk, found.table, &partitions, found.active)?;
-    let efi_loaders = efi::find_loaders(disk, &partitions, &mut notes)?;
+    let budget = Budget::default();
+    let efi_loaders = efi::find_loaders(disk, &partitions, &budget, &mut notes)?;
+    let kernels = kernel::find(disk, &partitions, &budget, &mut notes)?;
     let (guest, guest_reason) = guest::guess(&partitions, &efi_loaders, &bios);
     Ok(DiskReport {
         size: disk.size(),
@@ -76,7 +82,7 @@ pub fn probe(disk: &dyn ReadAt, sector_size: u32) -> Result<DiskReport, ProbeErr
         efi_loaders,
         guest,
         guest_reason,
-        drivers: DriverHints::default(),
+        kernels,
         notes,
     })
 }

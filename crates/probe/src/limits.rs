@@ -18,5 +18,13 @@ pub const MAX_CLUSTER_CHAIN: usize = 4096;
 pub const MAX_EFI_DIRECTORIES: usize = 64;
 /// Most EFI loaders reported.
 pub const MAX_LOADERS: usize = 256;
-/// Most bytes read from FAT volumes in one probe, over all partitions together.
-pub const MAX_FAT_READ: u64 = 64 << 20;
+/// Most bytes read from file systems in one probe, over all partitions together.
+pub const MAX_VOLUME_READ: u64 = 64 << 20;
+/// Most bytes read of one directory of an ext volume.
+pub const MAX_EXT_DIRECTORY: u64 = 1 << 20;
+/// Most nodes of one file's extent tree looked at. A file of a megabyte has one.
+pub const MAX_EXTENT_NODES: usize = 64;
+/// Largest kernel configuration read, in bytes. Those of distributions have up to 300 KiB.
+pub const MAX_KERNEL_CONFIG: usize = 1 << 20;
+/// Most kernels reported.
+pub const MAX_KERNELS: usize = 16;

@@ -30,8 +30,8 @@ pub struct DiskReport {
     pub guest: GuestGuess,
     /// Why, in words.
     pub guest_reason: String,
-    /// What is known of the guest's drivers.
-    pub drivers: DriverHints,
+    /// Linux kernels whose drivers are known, newest first.
+    pub kernels: Vec<Kernel>,
     /// What looked damaged or odd.
     pub notes: Vec<Note>,
 }
@@ -64,6 +64,16 @@ impl DiskReport {
     /// The partition a loader is on.
     pub fn partition_of(&self, loader: &EfiLoader) -> Option<&Partition> {
         self.partitions.get(loader.partition)
+    }
+
+    /// Whether the system that the loaders belong to makes its initramfs with dracut (see [`EfiLoader::vendor`]).
+    pub fn uses_dracut(&self) -> bool {
+        /// Directories below `\EFI` of Red Hat Enterprise Linux and Oracle Linux, their relatives, and SUSE.
+        const VENDORS: [&str; 8] =
+            ["redhat", "centos", "rocky", "almalinux", "fedora", "opensuse", "sles", "sled"];
+        let with_dracut =
+            |loader: &EfiLoader| VENDORS.iter().any(|vendor| loader.vendor().eq_ignore_ascii_case(vendor));
+        self.efi_loaders.iter().any(with_dracut)
     }
 
     /// Whether anything on the disk is BitLocker.
@@ -363,12 +373,74 @@ pub enum GuestGuess {
     Unknown,
 }
 
-/// What is known of a guest's drivers. Nothing looks for them yet: file systems other than FAT are not read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// A Linux kernel, and what is known of its drivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct DriverHints {
-    /// Whether the guest can boot from virtio; `None` when nobody knows.
-    pub virtio: Option<bool>,
+pub struct Kernel {
+    /// Position of its partition in [`DiskReport::partitions`] (not the partition's number).
+    pub partition: usize,
+    /// The file that tells, on that partition: `/boot/config-6.1.0-38-cloud-amd64`.
+    pub path: String,
+    /// Its release, as `uname -r` says it.
+    pub release: String,
+    /// How its drivers are known.
+    pub source: KernelSource,
+    /// The drivers it has; one that is not listed is absent.
+    pub drivers: Vec<(Driver, DriverState)>,
+}
+
+impl Kernel {
+    /// Whether it has `driver`, and how; `None` when it has not.
+    pub fn driver(&self, driver: Driver) -> Option<DriverState> {
+        self.drivers.iter().find(|(have, _)| *have == driver).map(|(_, state)| *state)
+    }
+}
+
+/// How a kernel's drivers are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KernelSource {
+    /// By the configuration beside it.
+    Configuration,
+    /// By its release, which names a flavour that is known.
+    Flavour,
+}
+
+/// A driver that matters for booting on other hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Driver {
+    /// SCSI disks, as which SATA, IDE and SCSI disks appear.
+    ScsiDisk,
+    /// AHCI SATA controllers.
+    Ahci,
+    /// Intel's PIIX IDE controllers.
+    Piix,
+    /// NVMe.
+    Nvme,
+    /// What every virtio device on PCI needs.
+    VirtioPci,
+    /// virtio block devices.
+    VirtioBlk,
+    /// virtio SCSI controllers.
+    VirtioScsi,
+    /// virtio network adapters.
+    VirtioNet,
+    /// Intel 8254x network adapters.
+    E1000,
+    /// Intel 82574 and later.
+    E1000e,
+    /// Realtek 8139.
+    Rtl8139,
+}
+
+/// How a kernel has a driver. More is surer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DriverState {
+    /// As a module, which must be in its initramfs for booting.
+    Module,
+    /// Built in.
+    BuiltIn,
 }
 
 /// Something damaged or odd, met on the way.

@@ -31,7 +31,9 @@ fn survives(bytes: &[u8], sector: u32) -> Vec<Partition> {
     assert!(report.efi_loaders.len() <= limits::MAX_LOADERS);
     assert!(report.efi_loaders.iter().all(|loader| report.partition_of(loader).is_some()));
     let per_partition = 512 << 10;
-    assert!(disk.read.get() <= limits::MAX_FAT_READ + (report.partitions.len() as u64 + 32) * per_partition);
+    assert!(
+        disk.read.get() <= limits::MAX_VOLUME_READ + (report.partitions.len() as u64 + 32) * per_partition
+    );
     report.partitions
 }
 
@@ -124,6 +126,33 @@ proptest! {
             let raw = entry(known[*name], attributes, *cluster, 4096);
             disk[512 * 65 + i * 32..][..32].copy_from_slice(&raw);
             disk[512 * 97 + i * 32 * 7 % (1 << 14)..][..32].copy_from_slice(&raw);
+        }
+        survives(&disk, 512);
+    }
+
+    #[test]
+    fn random_ext(inodes in proptest::collection::vec((2_u32..16, 0_u16..3, any::<[u8; 60]>()), 1..16), blocks in proptest::collection::vec((3_usize..64, proptest::collection::vec(0_u8..40, 512)), 1..32)) {
+        let mut disk = vec![0_u8; 256 << 10];
+        let block = &mut disk[1024..2048];
+        for (at, value) in [(0, 64_u32), (4, 256), (20, 1), (32, 8192), (40, 64), (76, 1), (88, 128), (96, 0x42)] {
+            block[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        block[56..58].copy_from_slice(&0xef53_u16.to_le_bytes());
+        disk[2048 + 8] = 3;
+        for (at, bytes) in blocks {
+            disk[at * 1024..at * 1024 + bytes.len()].copy_from_slice(&bytes);
+        }
+        for (n, shape, map) in inodes {
+            let inode = &mut disk[3072 + (n as usize - 1) * 128..][..128];
+            inode[0..2].copy_from_slice(&[0xed, if n % 3 == 2 { 0x41 } else { 0x81 }]);
+            inode[4..8].copy_from_slice(&[0, map[0], map[1] & 0x1f, 0]);
+            inode[40..100].copy_from_slice(&map);
+            if shape > 0 {
+                // An extent tree of one level or none, whose blocks lie anywhere.
+                inode[34] = 8;
+                inode[40..48].copy_from_slice(&[0x0a, 0xf3, 4, 0, 4, 0, shape as u8 - 1, 0]);
+                inode.iter_mut().skip(52).step_by(4).take(12).for_each(|byte| *byte &= 0x3f);
+            }
         }
         survives(&disk, 512);
     }

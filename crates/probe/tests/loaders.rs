@@ -7,7 +7,8 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use probe::fat::{Budget, Volume};
+use probe::Budget;
+use probe::fat::Volume;
 use probe::{Architecture, BootCode, Content, DiskReport, FileDisk, GuestGuess, LoaderKind};
 use support::{fat, lacks, pe, place, run, sparse, text, write_at};
 use tempfile::TempDir;

@@ -14,6 +14,7 @@
 //! configuration [`crate::config`]'s.
 
 mod disk;
+mod drivers;
 mod firmware;
 mod hosted;
 mod plan;

@@ -7,7 +7,7 @@ use transfer::package::Package;
 use uuid::Uuid;
 use vmcx::vmgs;
 
-use super::disk;
+use super::{disk, drivers};
 use crate::config::{self, Configuration, SavedState};
 use crate::disk::DiskFormat;
 use crate::error::{Error, Reason, Result, chain};
@@ -136,10 +136,11 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
     new_switches.iter_mut().for_each(|switch| switch.id = (around.ids)());
     let old_firmware = guest_state_findings(&configuration, &settings, guest_state.as_deref(), &mut findings);
     let known = old_firmware || super::firmware::configured_entries(&configuration.nvram) > 0;
-    let disks =
+    let (disks, contents) =
         look_at_disks(&configuration, &package, (request, around.ids), &mut settings, &mut findings, known);
     dvds(&configuration, &package, request, &mut settings, &mut findings);
-    findings.extend(report::guest(&settings, request, &disks));
+    let seen = drivers::Seen { disks: &disks, contents: &contents };
+    findings.extend(drivers::choose(&mut settings, request, seen));
     if let Some((target, free)) = &around.target {
         let needed = disks.iter().map(|d| d.data_bytes).sum();
         findings.extend(report::space(request, target, needed, *free));
@@ -261,7 +262,7 @@ fn look_at_disks(
     settings: &mut Settings,
     findings: &mut Vec<Finding>,
     known_to_firmware: bool,
-) -> Vec<PlannedDisk> {
+) -> (Vec<PlannedDisk>, Vec<Option<probe::DiskReport>>) {
     let place = disk::Place::new(package, request, ids);
     let mut disks: Vec<PlannedDisk> = Vec::new();
     let mut contents = Vec::new();
@@ -284,7 +285,7 @@ fn look_at_disks(
         contents.push(look.content);
     }
     findings.extend(disk::content(settings.generation, &mut disks, &contents, known_to_firmware));
-    disks
+    (disks, contents)
 }
 
 /// Two disks of one machine may have the same file name in different folders; here they share one.

@@ -1,8 +1,8 @@
 //! A FAT directory: 32-byte entries, the long names in entries of their own before the short one.
 
-use super::FatError;
 use crate::bytes::{le16, le32};
 use crate::limits;
+use crate::volume::VolumeError;
 
 const ATTRIBUTE_VOLUME: u8 = 0x08;
 const ATTRIBUTE_DIRECTORY: u8 = 0x10;
@@ -17,7 +17,7 @@ pub struct Directory {
     /// Files and directories, without `.`, `..`, labels and deleted ones.
     pub entries: Vec<Entry>,
     /// Why the listing ends before the directory does.
-    pub damage: Option<FatError>,
+    pub damage: Option<VolumeError>,
 }
 
 /// A file or a directory.
@@ -44,7 +44,7 @@ impl Directory {
         self.entries.iter().find(|entry| entry.name.eq_ignore_ascii_case(name))
     }
 
-    pub(super) fn parse(bytes: &[u8], damage: Option<FatError>) -> Self {
+    pub(super) fn parse(bytes: &[u8], damage: Option<VolumeError>) -> Self {
         let mut entries = Vec::new();
         let mut long = LongName::default();
         for raw in bytes.chunks_exact(Entry::SIZE).take(limits::MAX_DIRECTORY_ENTRIES) {

@@ -9,60 +9,19 @@
 mod directory;
 mod geometry;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 pub use directory::{Directory, Entry};
 pub use geometry::{FatKind, Geometry};
 
+use crate::volume::Budget;
+
 use crate::disk::{ReadAt, read_up_to};
-use crate::error::ProbeError;
 use crate::limits;
+use crate::volume::{Files, VolumeError};
 
 /// Granularity in which the allocation table is read.
 const WINDOW: u64 = 4096;
-
-/// How many bytes FAT readers may still read.
-#[derive(Debug)]
-pub struct Budget(Cell<u64>);
-
-impl Budget {
-    /// A budget of `bytes`.
-    pub fn new(bytes: u64) -> Self {
-        Self(Cell::new(bytes))
-    }
-
-    fn spend(&self, bytes: u64) -> Result<(), FatError> {
-        let left = self.0.get().checked_sub(bytes).ok_or(FatError::Exhausted)?;
-        self.0.set(left);
-        Ok(())
-    }
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self::new(limits::MAX_FAT_READ)
-    }
-}
-
-/// Why a listing or a file could not be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FatError {
-    /// The disk refused a read.
-    #[error(transparent)]
-    Disk(#[from] ProbeError),
-    /// The volume contradicts itself.
-    #[error("the FAT volume is damaged at offset {offset} of the disk: {what}")]
-    Damaged {
-        /// Bytes from the beginning of the disk.
-        offset: u64,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// More bytes would have to be read than the budget allows.
-    #[error("reading the FAT volume takes more than the bytes allowed for it")]
-    Exhausted,
-}
 
 /// A FAT volume on a disk.
 pub struct Volume<'a> {
@@ -94,7 +53,7 @@ impl<'a> Volume<'a> {
         offset: u64,
         length: u64,
         budget: &'a Budget,
-    ) -> Result<Option<Self>, FatError> {
+    ) -> Result<Option<Self>, VolumeError> {
         let end = offset.saturating_add(length).min(disk.size());
         budget.spend(Geometry::SECTOR as u64)?;
         let sector = read_up_to(disk, offset, Geometry::SECTOR, end)?;
@@ -110,8 +69,8 @@ impl<'a> Volume<'a> {
     /// The root directory.
     ///
     /// # Errors
-    /// See [`FatError`]; a broken chain is not one, but said in the [`Directory`].
-    pub fn root(&self) -> Result<Directory, FatError> {
+    /// See [`VolumeError`]; a broken chain is not one, but said in the [`Directory`].
+    pub fn root(&self) -> Result<Directory, VolumeError> {
         match self.geometry.root_cluster() {
             Some(cluster) => self.directory_at(cluster),
             None => {
@@ -127,12 +86,12 @@ impl<'a> Volume<'a> {
     ///
     /// # Errors
     /// As for [`Self::root`].
-    pub fn directory(&self, entry: &Entry) -> Result<Directory, FatError> {
+    pub fn directory(&self, entry: &Entry) -> Result<Directory, VolumeError> {
         // Cluster 0 stands for the root in `..` entries, which listings leave out; elsewhere it is damage.
         self.directory_at(entry.first_cluster)
     }
 
-    fn directory_at(&self, cluster: u32) -> Result<Directory, FatError> {
+    fn directory_at(&self, cluster: u32) -> Result<Directory, VolumeError> {
         let (bytes, damage) = self.read_chain(cluster, limits::MAX_DIRECTORY_ENTRIES * Entry::SIZE)?;
         Ok(Directory::parse(&bytes, damage))
     }
@@ -141,8 +100,8 @@ impl<'a> Volume<'a> {
     /// comes out cut short.
     ///
     /// # Errors
-    /// See [`FatError`].
-    pub fn read_file(&self, entry: &Entry, length: usize) -> Result<Vec<u8>, FatError> {
+    /// See [`VolumeError`].
+    pub fn read_file(&self, entry: &Entry, length: usize) -> Result<Vec<u8>, VolumeError> {
         let length = length.min(entry.size as usize);
         if length == 0 {
             return Ok(Vec::new());
@@ -155,8 +114,8 @@ impl<'a> Volume<'a> {
     /// Looks up `path`, its parts without regard to case.
     ///
     /// # Errors
-    /// See [`FatError`].
-    pub fn find(&self, path: &[&str]) -> Result<Option<Entry>, FatError> {
+    /// See [`VolumeError`].
+    pub fn find(&self, path: &[&str]) -> Result<Option<Entry>, VolumeError> {
         let Some((last, parents)) = path.split_last() else { return Ok(None) };
         let mut directory = self.root()?;
         for part in parents {
@@ -169,7 +128,7 @@ impl<'a> Volume<'a> {
     }
 
     /// Reads along a chain until `length` bytes are there, the chain ends, or it breaks.
-    fn read_chain(&self, first: u32, length: usize) -> Result<(Vec<u8>, Option<FatError>), FatError> {
+    fn read_chain(&self, first: u32, length: usize) -> Result<(Vec<u8>, Option<VolumeError>), VolumeError> {
         let cluster_size = self.geometry.cluster_size();
         let mut bytes = Vec::new();
         let mut cluster = first;
@@ -196,7 +155,7 @@ impl<'a> Volume<'a> {
         Ok((bytes, Some(self.damaged(0, "a chain does not end"))))
     }
 
-    fn next_cluster(&self, cluster: u32) -> Result<Next, FatError> {
+    fn next_cluster(&self, cluster: u32) -> Result<Next, VolumeError> {
         let (at, width) = self.geometry.entry_position(cluster);
         let mut value = 0_u32;
         for i in (0..width).rev() {
@@ -212,7 +171,7 @@ impl<'a> Volume<'a> {
         })
     }
 
-    fn table_byte(&self, at: u64) -> Result<Option<u8>, FatError> {
+    fn table_byte(&self, at: u64) -> Result<Option<u8>, VolumeError> {
         let position = self.offset.saturating_add(at);
         let start = position / WINDOW * WINDOW;
         let mut window = self.window.borrow_mut();
@@ -224,13 +183,37 @@ impl<'a> Volume<'a> {
         Ok(usize::try_from(position - start).ok().and_then(|i| window.1.get(i).copied()))
     }
 
-    fn read(&self, at: u64, length: usize) -> Result<Vec<u8>, FatError> {
+    fn read(&self, at: u64, length: usize) -> Result<Vec<u8>, VolumeError> {
         self.budget.spend(length as u64)?;
         Ok(read_up_to(self.disk, at, length, self.end)?)
     }
 
-    fn damaged(&self, at: u64, what: &'static str) -> FatError {
-        FatError::Damaged { offset: self.offset.saturating_add(at), what }
+    fn damaged(&self, at: u64, what: &'static str) -> VolumeError {
+        VolumeError::Damaged { system: "FAT", offset: self.offset.saturating_add(at), what }
+    }
+}
+
+impl Files for Volume<'_> {
+    type Entry = Entry;
+
+    fn top(&self) -> Result<Vec<Entry>, VolumeError> {
+        Ok(self.root()?.entries)
+    }
+
+    fn inside(&self, entry: &Entry) -> Result<Vec<Entry>, VolumeError> {
+        Ok(self.directory(entry)?.entries)
+    }
+
+    fn head(&self, entry: &Entry, length: usize) -> Result<Vec<u8>, VolumeError> {
+        self.read_file(entry, length)
+    }
+
+    fn name(entry: &Entry) -> &str {
+        &entry.name
+    }
+
+    fn is_directory(entry: &Entry) -> bool {
+        entry.is_directory
     }
 }
 
