@@ -149,6 +149,11 @@ impl Host {
         Arc::clone(self.cells().entry(id).or_default())
     }
 
+    /// Every cell there is.
+    pub(crate) fn all_cells(&self) -> Vec<Arc<Cell>> {
+        self.cells().values().cloned().collect()
+    }
+
     pub(crate) fn forget_cell(&self, id: Uuid) {
         self.cells().remove(&id);
     }

@@ -42,6 +42,7 @@ pub mod power;
 pub mod record;
 pub mod report;
 pub mod settings;
+mod settle;
 pub mod statistics;
 pub mod switch;
 

@@ -82,7 +82,7 @@ impl Cell {
     }
 
     /// Waits until `done` holds; false when `limit` passes first.
-    fn wait(&self, limit: Duration, done: impl Fn(&Running) -> bool) -> bool {
+    pub(crate) fn wait(&self, limit: Duration, done: impl Fn(&Running) -> bool) -> bool {
         let deadline = Instant::now() + limit;
         let mut running = self.lock();
         while !done(&running) {

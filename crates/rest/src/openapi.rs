@@ -4,7 +4,7 @@
 
 use utoipa::OpenApi;
 
-use crate::server::{events, jobs, machines, planned, switches, system};
+use crate::server::{events, jobs, machines, planned, simulator, switches, system};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,6 +19,9 @@ use crate::server::{events, jobs, machines, planned, switches, system};
         planned::abandon,
         switches::list, switches::show, switches::create, switches::map, switches::delete,
         jobs::list, jobs::show, jobs::cancel, jobs::discard,
+        simulator::show, simulator::clock, simulator::set_clock, simulator::advance, simulator::faults,
+        simulator::add_fault, simulator::clear_faults, simulator::clear_fault, simulator::events, simulator::add_event,
+        simulator::cancel_events, simulator::behave, simulator::reset,
     ),
     components(schemas(crate::wire::Job, crate::wire::MachineEvent)),
     tags(
@@ -28,6 +31,7 @@ use crate::server::{events, jobs, machines, planned, switches, system};
         (name = "switches", description = "virtual switches"),
         (name = "jobs", description = "work that takes time and outlives the daemon"),
         (name = "events", description = "what happens"),
+        (name = "simulator", description = "what only a daemon with `--engine sim` has"),
     )
 )]
 struct Document;

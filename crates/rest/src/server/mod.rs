@@ -11,6 +11,7 @@ pub(crate) mod machines;
 mod metrics;
 pub(crate) mod planned;
 mod pulse;
+pub(crate) mod simulator;
 pub(crate) mod switches;
 pub(crate) mod system;
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, patch, post};
 use machine::Host;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -28,6 +29,7 @@ pub use error::Refusal;
 pub use jobs::MAX_WAIT;
 pub use listen::{Limits, MAX_HEAD, MAX_HEADERS, serve};
 use pulse::Pulse;
+pub use simulator::{Restart, Simulation};
 
 /// Largest request body in bytes: the longest legal one is a list of disks and switches.
 pub const MAX_BODY: usize = 256 << 10;
@@ -45,12 +47,18 @@ pub(crate) struct App {
     host: Arc<Host>,
     pulse: Arc<Pulse>,
     streams: Arc<Semaphore>,
+    simulation: Option<Simulation>,
 }
 
 /// The whole interface over `host`. A request needs a [`Peer`] extension, which [`serve`] gives it.
 pub fn router(host: Arc<Host>) -> Router {
+    router_of(host, None)
+}
+
+/// As [`router`], with what controls the simulation behind the host, if it is one.
+pub fn router_of(host: Arc<Host>, simulation: Option<Simulation>) -> Router {
     let pulse = Arc::new(Pulse::start(&host));
-    let app = App { host, pulse, streams: Arc::new(Semaphore::new(events::MAX_STREAMS)) };
+    let app = App { host, pulse, streams: Arc::new(Semaphore::new(events::MAX_STREAMS)), simulation };
     Router::new()
         .route("/healthz", get(system::health))
         .route("/metrics", get(system::metrics))
@@ -81,6 +89,20 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/v1/jobs/{job}", get(jobs::show))
         .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{job}/discard", post(jobs::discard))
+        .route("/v1/simulator", get(simulator::show))
+        .route("/v1/simulator/clock", get(simulator::clock).put(simulator::set_clock))
+        .route("/v1/simulator/clock/advance", post(simulator::advance))
+        .route(
+            "/v1/simulator/faults",
+            get(simulator::faults).post(simulator::add_fault).delete(simulator::clear_faults),
+        )
+        .route("/v1/simulator/faults/{fault}", delete(simulator::clear_fault))
+        .route(
+            "/v1/simulator/events",
+            get(simulator::events).post(simulator::add_event).delete(simulator::cancel_events),
+        )
+        .route("/v1/simulator/guests/{machine}", patch(simulator::behave))
+        .route("/v1/simulator/reset", post(simulator::reset))
         .fallback(system::no_such_route)
         .method_not_allowed_fallback(system::no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -376,7 +376,7 @@ impl From<DiskRecord> for Disk {
 }
 
 /// The wire's word for a unit enum of the domain: its serde spelling.
-fn word<T: Serialize>(value: &T) -> String {
+pub(super) fn word<T: Serialize>(value: &T) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(s)) => s,
         _ => String::new(),
@@ -384,7 +384,7 @@ fn word<T: Serialize>(value: &T) -> String {
 }
 
 /// A unit enum of the domain from the wire's word.
-fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, String> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|e| {
         let expected = e.to_string();
         let expected = expected.split_once(", ").map_or("", |(_, rest)| rest);

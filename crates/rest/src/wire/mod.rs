@@ -7,6 +7,7 @@ mod host;
 mod job;
 mod machine;
 mod planned;
+mod simulator;
 mod switch;
 
 pub use host::{Check, Doctor, Problem, ProblemBody, Version};
@@ -17,4 +18,9 @@ pub use machine::{
     MachineEvent, MachineList, NewDisk, SendKeys, Shutdown,
 };
 pub use planned::{Finding, Import, Planned, PlannedDisk, PlannedEdit, PlannedList, SwitchTarget};
+pub use simulator::{
+    Advance, Behaviour, Cleared, EventList, Fault, FaultFailure, FaultList, NewEvent, NewFault, Reset,
+    Scenario, ScenarioClock, ScenarioDisk, ScenarioMachine, SetClock, SimulatedEvent, SimulatedGuest,
+    Simulator, SimulatorClock, clock_mode,
+};
 pub use switch::{CreateSwitch, MapSwitch, Switch, SwitchList};

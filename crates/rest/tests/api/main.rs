@@ -6,5 +6,6 @@ mod jobs;
 mod machines;
 mod metrics;
 mod openapi;
+mod simulator;
 mod socket;
 mod support;
