@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
-# demo.sh [--generation 1|2] - a machine that Hyper-V configured comes up here, works, leaves as a Hyper-V package, and
+# demo.sh [--generation 1|2] [--installed] - a machine that Hyper-V configured comes up here, works, leaves as a Hyper-V package, and
 # comes back. Called by ./x demo after the installing.
 #
 # Everything happens in a temporary folder with a daemon of its own; nothing on this host is changed, and it is all gone
 # afterwards (SLIPWAY_KEEP=1 leaves the folder). The configuration is a real one, made by Hyper-V, from a public package and
 # checked by hash. The disk is a small Linux, built on the spot, because a stranger's disk cannot be given away.
+#
+# --installed shows the same with the slipway in PATH and the daemon that already runs, and builds and fetches nothing:
+# so the package is tried. Its machines are deleted afterwards.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 cd "$SLIPWAY_ROOT"
 
-generation=2
+generation=2 installed=''
 while [ $# -gt 0 ]; do
   case "$1" in
     --generation) generation=${2:?1 or 2}; shift 2 ;;
     --generation=*) generation=${1#*=}; shift ;;
-    *) echo "demo: no option '$1' (there is --generation 1|2)" >&2; exit 2 ;;
+    --installed) installed=1; shift ;;
+    *) echo "demo: no option '$1' (there are --generation 1|2 and --installed)" >&2; exit 2 ;;
   esac
 done
 case "$generation" in
@@ -52,11 +56,15 @@ wait_ready() {
 }
 fail() { echo; echo "demo: $*" >&2; [ -s "$home/daemon.log" ] && { echo "--- the daemon's log" >&2; tail -20 "$home/daemon.log" >&2; }; exit 1; }
 
-section "preparing (built and fetched once)"
-cargo build --quiet --locked --package slipway
-slipway=${CARGO_TARGET_DIR:-$SLIPWAY_ROOT/target}/debug/slipway
-cargo xtask guest | sed -n 1p
-cargo xtask samples "$config"
+if [ -n "$installed" ]; then
+  slipway=slipway
+else
+  section "preparing (built and fetched once)"
+  cargo build --quiet --locked --package slipway
+  slipway=${CARGO_TARGET_DIR:-$SLIPWAY_ROOT/target}/debug/slipway
+  cargo xtask guest | sed -n 1p
+  cargo xtask samples "$config"
+fi
 began=$SECONDS
 
 home=$(mktemp -d "${TMPDIR:-/tmp}/slipway-demo.XXXXXX")
@@ -65,9 +73,12 @@ machine=$NAME
 clean_up() {
   local code=$?
   trap - EXIT INT TERM
+  # Guests outlive their daemon on purpose, so they are ended first.
+  for m in "$NAME" "$NAME again"; do
+    (cd "$home" && "$slipway" -q machine stop "$m") >/dev/null 2>&1 </dev/null || true
+    [ -z "$installed" ] || "$slipway" -q machine delete --yes "$m" >/dev/null 2>&1 </dev/null || true
+  done
   if [ -n "$daemon" ]; then
-    # Guests outlive their daemon on purpose, so they are ended first.
-    for m in "$NAME" "$NAME again"; do (cd "$home" && "$slipway" -q machine stop "$m") >/dev/null 2>&1 </dev/null || true; done
     kill "$daemon" 2>/dev/null || true
     wait "$daemon" 2>/dev/null || true
   fi
@@ -77,7 +88,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-export SLIPWAY_SOCKET=$home/slipway.sock SLIPWAY_DATA=$home/data
+[ -n "$installed" ] || export SLIPWAY_SOCKET=$home/slipway.sock SLIPWAY_DATA=$home/data
 
 section "a Hyper-V machine, generation $generation, moves to this host and back"
 
@@ -94,17 +105,21 @@ run disk convert linux.raw "$package/Virtual Hard Disks/$NAME.vhdx"
 step "What is in it, and what would not fit here?" "Read without a daemon, without root; nothing is changed."
 run inspect "$package"
 
-step "A daemon, for this demo only"
-shown serve --data data --socket slipway.sock
-mkfifo "$home/ready"
-(cd "$home" && exec "$slipway" serve --data data --socket slipway.sock --ready-file "$home/ready.file" </dev/null >daemon.log 2>&1) &
-daemon=$!
-for _ in $(seq 600); do
-  [ -e "$home/ready.file" ] && break
-  kill -0 "$daemon" 2>/dev/null || fail "the daemon ended"
-  read -r -t 0.1 <>"$home/ready" || true
-done
-[ -e "$home/ready.file" ] || fail "the daemon is not ready after a minute"
+if [ -n "$installed" ]; then
+  step "The daemon runs"
+else
+  step "A daemon, for this demo only"
+  shown serve --data data --socket slipway.sock
+  mkfifo "$home/ready"
+  (cd "$home" && exec "$slipway" serve --data data --socket slipway.sock --ready-file "$home/ready.file" </dev/null >daemon.log 2>&1) &
+  daemon=$!
+  for _ in $(seq 600); do
+    [ -e "$home/ready.file" ] && break
+    kill -0 "$daemon" 2>/dev/null || fail "the daemon ended"
+    read -r -t 0.1 <>"$home/ready" || true
+  done
+  [ -e "$home/ready.file" ] || fail "the daemon is not ready after a minute"
+fi
 run doctor
 
 step "The import, rehearsed" "Every finding has an id, what it concerns, and the command that fixes it."

@@ -2,7 +2,7 @@
 # Installs what is missing on a Debian 12 or 13 that has Rust: QEMU 9 or newer with firmware and TPM from one suite,
 # what the test guest is built with, the independent readers (Python), and cargo-deny.
 #
-#   tools/install.sh [demo|lint|fuzz|bench]     without an argument: what `./x test` needs
+#   tools/install.sh [demo|lint|fuzz|bench|deb-test]     without an argument: what `./x test` needs
 #
 # Looks before it installs: when everything is there it starts no package manager and takes well under a second.
 # Needs root, or sudo, only when a Debian package is missing. Works without a terminal and without standard input.
@@ -33,7 +33,8 @@ qemu_packages="qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools seabios"
 guest_packages="mtools dosfstools fdisk e2fsprogs cpio kmod gzip xz-utils bzip2 busybox-static"
 packages="$guest_packages gcc libc6-dev ca-certificates git"
 case "$FOR" in
-  test)  packages="$packages xfsprogs btrfs-progs ntfs-3g cryptsetup-bin" ;;
+  test)  packages="$packages xfsprogs btrfs-progs ntfs-3g cryptsetup-bin shellcheck" ;;
+  deb-test) packages="$packages debootstrap util-linux procps" ;;
   fuzz)  packages="$packages g++" ;;
   bench) packages="$packages fio time" ;;
 esac
