@@ -56,6 +56,8 @@ impl Failure {
     pub(crate) fn at(doing: &str, path: &Path, error: &(dyn StdError + 'static)) -> Self {
         let cause = machine::chain(error);
         let shown = path.display().to_string();
+        // A cause that begins with the path leaves it to this sentence.
+        let cause = cause.strip_prefix(&format!("{shown}: ")).map_or(cause.clone(), str::to_owned);
         let message = if cause.contains(&shown) && cause.starts_with("cannot ") {
             // The cause tells the whole of it already.
             cause

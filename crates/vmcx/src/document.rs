@@ -196,8 +196,11 @@ fn open(path: &Path) -> Result<(File, u64), ReadError> {
     // Asked before opening: opening a pipe would wait for a writer.
     let meta = std::fs::metadata(path).map_err(io)?;
     if !meta.is_file() {
-        let what =
-            if meta.is_dir() { "is a directory, not a configuration file" } else { "is no regular file" };
+        let what = if meta.is_dir() {
+            "it is a directory, not a configuration file"
+        } else {
+            "it is not a regular file"
+        };
         return Err(ReadError::new(ReadErrorKind::NotAConfiguration, None, what));
     }
     let file = File::open(path).map_err(io)?;
