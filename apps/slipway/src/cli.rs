@@ -14,6 +14,14 @@ use crate::commands::planned::PlannedCommand;
 use crate::commands::serve::ServeArgs;
 use crate::commands::switch::SwitchCommand;
 
+/// The lines below a command's help that can be typed as they stand.
+macro_rules! examples {
+    ($($line:literal),+ $(,)?) => {
+        concat!("Examples:", $("\n  ", $line),+)
+    };
+}
+pub(crate) use examples;
+
 /// Virtual machines on QEMU/KVM that move in and out of Hyper-V.
 #[derive(Debug, Parser)]
 #[command(name = "slipway", version, max_term_width = 110, disable_help_subcommand = true)]
@@ -28,17 +36,20 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The heading under which help lists [`Common`].
+const EVERYWHERE: &str = "Options of every command";
+
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Print data as JSON
-    #[arg(long, global = true)]
+    /// Print data and errors as JSON
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
-    /// Print no talk and no progress
-    #[arg(long, short, global = true)]
+    /// Print data and errors only: no progress, no next steps
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     pub(crate) quiet: bool,
     /// The daemon's socket [default: /run/slipway/slipway.sock for root, else in the user's runtime directory]
-    #[arg(long, global = true, value_name = "PATH", env = "SLIPWAY_SOCKET")]
+    #[arg(long, global = true, value_name = "PATH", env = "SLIPWAY_SOCKET", hide_env_values = true, help_heading = EVERYWHERE)]
     pub(crate) socket: Option<PathBuf>,
 }
 
@@ -46,13 +57,15 @@ pub(crate) struct Common {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Online {
     /// Bring a package in as a machine
+    #[command(after_help = examples!("slipway import /mnt/exports/web --dry-run", "slipway import /mnt/exports/web --switch 'LAN=br0:20' --to /srv/disks", "slipway import /mnt/exports/web --register --new-id --name web-test"))]
     Import(ImportArgs),
     /// Write a machine that is off as a Hyper-V package
+    #[command(after_help = examples!("slipway export web /backup/web", "slipway export web /backup --subdirectory --exclude scratch.vhdx", "slipway export web /backup/web --rate-limit 100M --no-wait"))]
     Export(ExportArgs),
-    /// Machines
+    /// Define, start, watch and change machines
     #[command(subcommand, visible_alias = "vm")]
     Machine(MachineCommand),
-    /// Packages that were read and are not machines yet
+    /// Imports in the making: packages that were read and are not machines yet
     #[command(subcommand)]
     Planned(PlannedCommand),
     /// Switches, which network adapters are plugged into
@@ -71,6 +84,7 @@ pub(crate) enum Online {
 #[expect(clippy::large_enum_variant, reason = "one is made, once")]
 pub(crate) enum Command {
     /// Look at a package or configuration file: what it is, and what an import here would meet
+    #[command(after_help = examples!("slipway inspect /mnt/exports/web", "slipway inspect --recursive /mnt/exports", "slipway inspect --recursive /mnt/exports --csv > verdicts.csv"))]
     Inspect {
         /// Package directory or configuration file
         path: PathBuf,
@@ -82,6 +96,7 @@ pub(crate) enum Command {
         csv: bool,
     },
     /// Prove a package from its manifest, or check its structure where it has none
+    #[command(after_help = examples!("slipway verify /backup/web", "slipway verify /mnt/exports/web --disks /mnt/disks"))]
     Verify {
         /// Package directory
         dir: PathBuf,
@@ -90,6 +105,7 @@ pub(crate) enum Command {
         disk_dirs: Vec<PathBuf>,
     },
     /// Run the daemon
+    #[command(after_help = examples!("slipway serve &", "slipway serve --check-config", "slipway serve --engine sim --socket /tmp/sim.sock --ready-file /tmp/ready"))]
     Serve(ServeArgs),
     #[command(flatten)]
     Online(Online),
@@ -100,6 +116,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Say what a finding or error id means
+    #[command(after_help = examples!("slipway explain switch-not-found", "slipway explain vhdx.bat.overlap"))]
     Explain {
         /// The id in brackets behind a finding or error; without it, all ids
         id: Option<String>,
@@ -137,31 +154,38 @@ pub(crate) struct ChainArgs {
 pub(crate) enum DiskCommand {
     /// What the file says about itself and its chain
     Info {
+        /// Disk file
         file: PathBuf,
         #[command(flatten)]
         chain: ChainArgs,
     },
     /// Which ranges hold data, from metadata alone
     Map {
+        /// Disk file
         file: PathBuf,
         #[command(flatten)]
         chain: ChainArgs,
     },
     /// Check every rule of the format
     Check {
+        /// VHD or VHDX file
         file: PathBuf,
         #[command(flatten)]
         chain: ChainArgs,
     },
     /// SHA-256 of the whole virtual content, and its size in bytes
     Hash {
+        /// Disk file
         file: PathBuf,
         #[command(flatten)]
         chain: ChainArgs,
     },
     /// Copy a disk into another format
+    #[command(after_help = examples!("slipway disk convert old.vmdk new.vhdx", "slipway disk convert web.avhdx web.qcow2 --parent base.vhdx"))]
     Convert {
+        /// Disk file
         source: PathBuf,
+        /// The new file; it must not exist
         target: PathBuf,
         /// Format of the target; else its name tells
         #[arg(long, value_enum)]
@@ -183,7 +207,15 @@ pub(crate) enum DiskCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Print every key of a configuration file, in order
-    Dump { file: PathBuf },
+    Dump {
+        /// VMCX, VMRS or XML file
+        file: PathBuf,
+    },
     /// Read a configuration file and write it anew, in the same form
-    Rewrite { source: PathBuf, target: PathBuf },
+    Rewrite {
+        /// VMCX, VMRS or XML file
+        source: PathBuf,
+        /// The new file; it must not exist
+        target: PathBuf,
+    },
 }

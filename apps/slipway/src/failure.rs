@@ -10,11 +10,13 @@ use std::path::Path;
 use machine::Reason;
 use transfer::shell;
 
-/// Exit codes. 0 is success and 2 is wrong usage (clap's).
+/// Exit codes. 0 is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     /// It failed.
     Failed = 1,
+    /// The command line was not understood.
+    Usage = 2,
     /// What was named does not exist.
     NotFound = 3,
     /// Something is there, and something is wrong with it: findings, a failed check.
@@ -61,6 +63,8 @@ impl Failure {
         let message = if cause.contains(&shown) && cause.starts_with("cannot ") {
             // The cause tells the whole of it already.
             cause
+        } else if let Some(why) = cause.strip_prefix(&shown).and_then(|rest| rest.strip_prefix(": ")) {
+            format!("cannot {doing} `{shown}`: {why}")
         } else if cause.contains(&shown) {
             format!("cannot {doing}: {cause}")
         } else {
@@ -96,6 +100,19 @@ impl Failure {
         self.hint.get_or_insert_with(hint);
         self
     }
+}
+
+/// A command line that was not understood, from what clap says of it: the message, and the tips and usage below it.
+pub(crate) fn usage(said: &str) -> Failure {
+    let (message, rest) = said.split_once("\n\n").unwrap_or((said, ""));
+    let message = message.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines = rest.lines().map(str::trim).filter(|line| !line.is_empty());
+    let hint = lines.collect::<Vec<_>>().join("; ");
+    Failure::new("usage", message).code(Code::Usage).hint(if hint.is_empty() {
+        "slipway --help"
+    } else {
+        &hint
+    })
 }
 
 /// What the operating system said, if it is among the causes.
@@ -138,5 +155,33 @@ pub(crate) fn code_of(reason: Reason) -> Code {
         Reason::NotCompatible | Reason::BadPackage => Code::Findings,
         Reason::Busy | Reason::InvalidState | Reason::InUse => Code::NotNow,
         _ => Code::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn wrong_usage_is_a_failure_like_others() {
+        let said = |words: &[&str]| usage(&Cli::try_parse_from(words).unwrap_err().to_string());
+        let failure = said(&["slipway", "machine", "lst"]);
+        assert_eq!((failure.id.as_str(), failure.code), ("usage", Code::Usage));
+        assert_eq!(failure.message, "unrecognized subcommand 'lst'");
+        assert!(failure.hint.unwrap().contains("'list'"));
+        let failure = said(&["slipway", "inspect"]);
+        assert!(failure.message.contains("<PATH>") && !failure.message.contains('\n'), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_cause_that_begins_with_the_path_does_not_say_it_twice() {
+        let cause = std::io::Error::other("x.vmcx: is a directory");
+        assert_eq!(
+            Failure::at("read", Path::new("x.vmcx"), &cause).message,
+            "cannot read `x.vmcx`: is a directory"
+        );
     }
 }

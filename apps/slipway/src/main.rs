@@ -25,13 +25,19 @@ use commands::{
     config, disk, doctor, explain, export, help, import, inspect, job, machine, metrics, planned, serve,
     switch, verify,
 };
-use failure::Result;
+use failure::{Code, Result};
 use printer::{CLOSED, Printer};
 use session::{Session, block_on};
 
 fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    let matches = match Cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(e) => return not_understood(&e),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(e) => return not_understood(&e),
+    };
     let printer = Printer { json: cli.common.json, quiet: cli.common.quiet };
     match run(printer, cli.common.socket, cli.command, &matches) {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,6 +47,19 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code as u8)
         }
     }
+}
+
+/// What clap answers instead of arguments: help, or what is wrong with them, as JSON where that was asked for.
+fn not_understood(e: &clap::Error) -> ExitCode {
+    let as_json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    if e.use_stderr() && as_json {
+        let failure = failure::usage(&e.to_string());
+        Printer { json: true, quiet: false }.failure(&failure);
+        return ExitCode::from(failure.code as u8);
+    }
+    // A closed output is nobody's failure.
+    let _ = e.print();
+    ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(Code::Usage as u8))
 }
 
 fn run(printer: Printer, socket: Option<PathBuf>, command: Command, matches: &ArgMatches) -> Result {

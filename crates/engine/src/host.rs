@@ -80,10 +80,14 @@ pub enum Verdict {
     Fail,
 }
 
+/// Every id that a [`Check`] may have. What each means is told by `slipway explain`.
+pub const CHECKS: [&str; 9] =
+    ["qemu", "qemu-img", "kvm", "uefi", "uefi-secure-boot", "tpm", "bridge", "scopes", "sim"];
+
 /// One check of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// Stable name, for programs.
+    /// Stable name, for programs: one of [`CHECKS`].
     pub id: String,
     /// Its outcome.
     pub verdict: Verdict,

@@ -91,45 +91,6 @@ impl Reason {
     }
 }
 
-impl Reason {
-    /// What it means and what to do, in a few sentences.
-    pub fn explanation(self) -> &'static str {
-        match self {
-            Self::NotFound => {
-                "What was named does not exist. The list command of its noun shows what there is."
-            }
-            Self::Ambiguous => "A name or the beginning of one fits more than one thing. Name it by its id.",
-            Self::InvalidArgument => "An argument breaks a rule; the message says which.",
-            Self::InvalidState => {
-                "The machine's state does not allow it, such as changing hardware of one that runs."
-            }
-            Self::Busy => "A job or another request holds the machine. Watch the job, or cancel it.",
-            Self::AlreadyExists => {
-                "It exists already, and nothing is ever overwritten. Choose another name, id or directory."
-            }
-            Self::InUse => "A file is open elsewhere. A disk has one user at a time.",
-            Self::NotCompatible => "The report has an error that must be resolved first; each says how.",
-            Self::BadPackage => {
-                "The file or directory cannot be read as what it should be. `slipway verify` says more."
-            }
-            Self::HostLacks => {
-                "This host lacks something it takes. `slipway doctor` says what, and how to get it."
-            }
-            Self::AccessDenied => "The operating system does not permit it to the user that runs the daemon.",
-            Self::NoSpace => {
-                "The file system is full. What was written so far is kept where it can be resumed."
-            }
-            Self::Timeout => "The guest did not do in time what it was asked.",
-            Self::NotSupported => "Slipway knows of it and does not do it.",
-            Self::Io => "Reading or writing failed; the message names the file and the cause.",
-            Self::Store => {
-                "The store failed, or a record in it is damaged. The data directory has backups of migrations."
-            }
-            Self::Engine => "QEMU failed; the message has its own words.",
-        }
-    }
-}
-
 /// A refusal or failure of the domain.
 #[derive(Debug)]
 pub struct Error {
@@ -174,6 +135,9 @@ impl Error {
         };
         let error = Self::new(reason, format!("cannot {doing} `{}`", path.display())).caused_by(source);
         match reason {
+            Reason::NotFound if doing.starts_with("create") => {
+                error.hint("name a directory where new files can be made")
+            }
             Reason::NotFound => error.hint("see whether it was moved, and whether its file system is there"),
             Reason::AccessDenied => error.hint("the user that runs the daemon must be allowed to"),
             Reason::NoSpace => error.hint("free some space, or name another directory"),

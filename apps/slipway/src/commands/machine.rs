@@ -12,18 +12,20 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use rest::wire::{Edit, Machine, Shutdown};
 
+use crate::cli::examples;
 use crate::failure::{Failure, Result};
 use crate::places::absolute;
 use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MachineCommand {
-    /// Machines
+    /// All machines
     #[command(visible_alias = "ls")]
     List,
     /// One machine: hardware, disks, adapters
     Show(Named),
     /// Make a machine
+    #[command(after_help = examples!("slipway machine define web --memory 4G --processors 2 --new-disk 40G --dvd debian.iso --switch nat", "slipway machine define old --generation 1 --disk /srv/old.qcow2"))]
     Define(define::DefineArgs),
     /// Change a machine
     Set(set::SetArgs),
@@ -35,10 +37,11 @@ pub(crate) enum MachineCommand {
         name: String,
     },
     /// Start a machine
+    #[command(after_help = examples!("slipway machine start web", "slipway machine console web"))]
     Start(Named),
-    /// End its guest at once, as pulling the plug would
+    /// Cut a machine's power: its guest ends at once
     Stop(Named),
-    /// Ask its guest to shut down, and wait until it has
+    /// Ask a machine's guest to shut down, and wait until it has
     Shutdown {
         #[command(flatten)]
         named: Named,
@@ -46,11 +49,11 @@ pub(crate) enum MachineCommand {
         #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
         timeout: u64,
     },
-    /// Freeze its guest
+    /// Freeze a machine
     Pause(Named),
-    /// Let its frozen guest go on
+    /// Let a paused machine go on
     Resume(Named),
-    /// Press its reset button
+    /// Press a machine's reset button
     Reset(Named),
     /// Delete a machine that is off, with the disks that Slipway made for it
     #[command(visible_alias = "rm")]
@@ -64,25 +67,26 @@ pub(crate) enum MachineCommand {
         #[arg(long, short)]
         yes: bool,
     },
-    /// Its serial console: attach (Ctrl-] detaches), print its log, send a line, wait for a text
+    /// A machine's serial console: attach (Ctrl-] detaches), print its log, send a line, wait for a text
+    #[command(after_help = examples!("slipway machine console web", "slipway machine console web --log", "slipway machine console web --send 'uname -a' --wait-for Linux --timeout 30"))]
     Console(console::ConsoleArgs),
-    /// Write what its display shows to a file
+    /// Save a picture of a machine's display
     Screenshot {
         #[command(flatten)]
         named: Named,
         /// The picture, a PNG; it must not exist
         file: PathBuf,
     },
-    /// Type on its keyboard
+    /// Type on a machine's keyboard
     SendKeys(screen::SendKeysArgs),
-    /// Put an image into its DVD drive
+    /// Put an image into a machine's DVD drive
     Insert {
         #[command(flatten)]
         named: Named,
         /// ISO image
         image: PathBuf,
     },
-    /// Take the image out of its DVD drive
+    /// Take the image out of a machine's DVD drive
     Eject(Named),
 }
 

@@ -7,9 +7,10 @@ use super::install::{self, Qemu};
 use super::scope::Scopes;
 use super::{QemuConfig, bridge, process};
 use crate::error::StartError;
-use crate::host::{Check, HostReport, KvmVerdict, Verdict};
+use crate::host::{CHECKS, Check, HostReport, KvmVerdict, Verdict};
 
 fn check(id: &str, verdict: Verdict, found: impl Into<String>, fix: Option<String>) -> Check {
+    debug_assert!(CHECKS.contains(&id), "`{id}` is not listed");
     // A fix for what is as it should be is noise.
     let fix = fix.filter(|_| verdict != Verdict::Ok);
     Check { id: id.into(), verdict, found: found.into(), fix }
