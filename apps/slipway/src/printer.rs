@@ -50,13 +50,14 @@ impl Printer {
     #[expect(clippy::print_stderr, reason = "this is the door")]
     pub(crate) fn failure(self, failure: &Failure) {
         if self.json {
+            let message = without_numbers(&failure.message);
             let value = serde_json::json!({
-                "error": { "id": failure.id, "message": failure.message, "hint": failure.hint }
+                "error": { "id": failure.id, "message": message, "hint": failure.hint }
             });
             eprintln!("{value}");
             return;
         }
-        eprintln!("error: {} [{}]", one_line(&failure.message), failure.id);
+        eprintln!("error: {} [{}]", one_line(&without_numbers(&failure.message)), failure.id);
         for hint in failure.hint.iter().flat_map(|h| h.lines()) {
             eprintln!("hint: {}", one_line(hint));
         }
@@ -112,6 +113,24 @@ fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// `text` without the operating system's error numbers, which say nothing that the words before them do not.
+fn without_numbers(text: &str) -> Cow<'_, str> {
+    let (mark, mut rest, mut kept) = (" (os error ", text, String::new());
+    while let Some((before, after)) = rest.split_once(mark) {
+        match after.split_once(')') {
+            Some((number, after)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => {
+                kept.push_str(before);
+                rest = after;
+            }
+            _ => {
+                kept.extend([before, mark]);
+                rest = after;
+            }
+        }
+    }
+    if kept.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(kept + rest) }
+}
+
 fn done(written: io::Result<()>) -> Result {
     match written {
         Ok(()) => Ok(()),
@@ -147,5 +166,17 @@ pub(crate) fn bytes(n: u64) -> String {
         format!("{value:.0} {unit}")
     } else {
         format!("{value:.1} {unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_numbers_are_left_out_and_nothing_else() {
+        assert_eq!(without_numbers("a: gone (os error 2): b (os error 13)"), "a: gone: b");
+        assert_eq!(without_numbers("`x (os error two)` (os error 5)"), "`x (os error two)`");
+        assert_eq!(without_numbers("(os error "), "(os error ");
     }
 }

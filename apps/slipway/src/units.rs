@@ -18,9 +18,14 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too large"))
 }
 
-/// A block size in bytes; whether the format allows it, the format says.
+/// A block size in bytes, a power of two; whether the format allows it, the format says.
 pub(crate) fn block_size(text: &str) -> Result<u32, String> {
-    u32::try_from(size(text)?).map_err(|_| format!("`{text}` is too large for a block"))
+    let size = u32::try_from(size(text)?).map_err(|_| format!("`{text}` is too large for a block"))?;
+    if size.is_power_of_two() {
+        Ok(size)
+    } else {
+        Err(format!("`{text}` is no power of two, such as 2M or 32M"))
+    }
 }
 
 /// MiB of memory: a plain number counts MiB, one with a unit is a size.

@@ -126,7 +126,7 @@ impl From<Key> for Chord {
 #[non_exhaustive]
 pub enum KeyError {
     /// No such key.
-    #[error("{0:?} names no key; keys are written like ctrl-alt-del, f2, enter, a")]
+    #[error("`{0}` names no key; keys are written like ctrl-alt-del, f2, enter, a")]
     Unknown(String),
     /// No key or too many.
     #[error("a chord has 1 to {MAX_CHORD} keys")]

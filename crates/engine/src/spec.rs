@@ -329,7 +329,7 @@ pub struct Mac(pub [u8; 6]);
 
 /// Text that is no MAC address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a MAC address (six hex bytes, like 00:15:5d:01:02:03)")]
+#[error("`{text}` is not a MAC address: six hex bytes, like 00:15:5d:01:02:03")]
 pub struct MacError {
     text: String,
 }

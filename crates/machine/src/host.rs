@@ -346,7 +346,11 @@ fn resolve(word: &str, all: &[(Uuid, String)], what: &str, list: &str) -> Result
                 Reason::Ambiguous,
                 format!("`{word}` fits {} {what}s: {}", fits.len(), names.join(", ")),
             )
-            .hint("name it by its id, or by more of its name"))
+            .hint(if fits.iter().all(|(_, name)| *name == fits[0].1) {
+                "name it by its id, or by the beginning of it"
+            } else {
+                "name it by its id, or by more of its name"
+            }))
         }
     }
 }

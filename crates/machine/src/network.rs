@@ -45,13 +45,18 @@ impl Host {
             return Err(Error::new(
                 Reason::AlreadyExists,
                 format!("a switch called `{name}` exists already"),
-            ));
+            )
+            .hint(format!(
+                "choose another name; `slipway switch show {}` tells what it is",
+                shell::word(name)
+            )));
         }
         if let SwitchKind::External { bridge } = &kind
             && !is_bridge(bridge)
         {
+            let word = shell::word(bridge);
             return Err(Error::new(Reason::NotFound, format!("this host has no bridge called `{bridge}`"))
-                .hint(format!("`ip link add {} type bridge` makes one", shell::word(bridge))));
+                .hint(format!("sudo ip link add {word} type bridge && sudo ip link set {word} up")));
         }
         let record = SwitchRecord::new(self.fresh_id(), name, kind);
         let key = format!("{SWITCHES}{}", record.id);

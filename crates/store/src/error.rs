@@ -129,8 +129,7 @@ pub struct OpenError(#[from] pub(crate) OpenInner);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenInner {
-    #[error("{} is in use by another process{}; stop that one first, or choose another data directory",
-        path.display(), holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    #[error("`{}` is in use by another process{}", path.display(), holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
     InUse { path: PathBuf, holder: Option<u32> },
     #[error("{} has schema version {found}, this program knows up to {known}; use the newer program, or a backup \
         made before the upgrade", path.display())]

@@ -115,6 +115,9 @@ impl Fault {
             FaultKind::Vanished => {
                 Some("see whether its file system is still there, and who changed it".into())
             }
+            FaultKind::NotFound if doing.starts_with("create") => {
+                Some("name a directory where new files can be made".into())
+            }
             FaultKind::NotFound => {
                 Some("see whether it was moved, and whether its file system is there".into())
             }

@@ -212,8 +212,22 @@ pub(crate) fn with_fixes(words: &[String], fixes: &[&str]) -> String {
         }
     }
     let copies = options.contains(&"--copy");
+    // What a fix sets anew is not to be said twice; these are said once for each switch or directory.
+    let sets: Vec<&str> = options
+        .iter()
+        .filter_map(|fix| fix.split_once([' ', '=']).map(|(option, _)| option))
+        .filter(|option| !["--switch", "--disks"].contains(option))
+        .collect();
     let (mut before, mut after) = (vec!["slipway"], Vec::new());
-    for word in words.iter().map(String::as_str) {
+    let mut words = words.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        if after.is_empty() && sets.contains(&word) {
+            words.next();
+            continue;
+        }
+        if after.is_empty() && word.split_once('=').is_some_and(|(option, _)| sets.contains(&option)) {
+            continue;
+        }
         // No option is one after this.
         if word == "--" || !after.is_empty() {
             after.push(word);
@@ -273,6 +287,12 @@ mod tests {
             "slipway import pkg --switch 'This or that=nat' --new-id"
         );
         assert_eq!(hint("import pkg --register", &["--copy"]), "slipway import pkg");
+        assert_eq!(hint("import pkg --memory 9T", &["--memory 4096"]), "slipway import pkg --memory 4096");
+        assert_eq!(hint("import --name= pkg", &["--name NAME"]), "slipway import pkg --name NAME");
+        assert_eq!(
+            hint("import pkg --switch a=b", &["--switch c=nat"]),
+            "slipway import pkg --switch a=b --switch c=nat"
+        );
         assert_eq!(hint("import -- -pkg", &["--new-id"]), "slipway import --new-id -- -pkg");
         assert_eq!(
             hint("import pkg", &["apt-get install ovmf", "--new-id"]),

@@ -26,7 +26,8 @@ pub(crate) fn recursive(printer: Printer, dir: &Path, csv: bool) -> Result {
     let packages = transfer::package::find_packages(dir).map_err(|e| Failure::at("look into", dir, &e))?;
     if packages.is_empty() {
         return Err(Failure::new("not-found", format!("no package was found below `{}`", dir.display()))
-            .code(Code::NotFound));
+            .code(Code::NotFound)
+            .hint("name a directory above the ones that Hyper-V's Export made"));
     }
     let rows: Vec<Row> = packages.iter().map(|p| Row::of(p)).collect();
     if printer.json {

@@ -21,7 +21,7 @@ pub(crate) fn verify(printer: Printer, dir: &Path, disk_dirs: &[PathBuf]) -> Res
             _ => Failure { id: "bad-package".to_owned(), ..failure.code(Code::Findings) },
         };
         match e.hint() {
-            Some(hint) => failure.hint(hint),
+            Some(hint) => failure.hint(hint.replace("slipway inspect ", "slipway verify ")),
             None => failure.or_hint(|| "copy the package again from where it came".to_owned()),
         }
     })?;
@@ -78,9 +78,18 @@ pub(crate) fn verify(printer: Printer, dir: &Path, disk_dirs: &[PathBuf]) -> Res
     if report.is_good() {
         return Ok(());
     }
-    let first = report.findings.iter().find(|f| f.severity == Severity::Error);
-    let why = first.map_or_else(String::new, |f| format!(": {f}"));
-    Err(Failure::new("not-verified", format!("`{}` is not what its maker wrote{why}", dir.display()))
+    let mut errors = report.findings.iter().filter(|f| f.severity == Severity::Error);
+    let first = errors.next();
+    let why = first.map_or_else(String::new, |f| format!(": `{}` [{}]", f.path.display(), f.id));
+    let more = match errors.count() + report.more_findings {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let what = match report.proof {
+        Proof::Content => "is not what its maker wrote",
+        Proof::Structure => "is damaged or not complete",
+    };
+    Err(Failure::new("not-verified", format!("`{}` {what}{why}{more}", dir.display()))
         .code(Code::Findings)
         .hint(match first.and_then(|f| f.hint.clone()) {
             Some(hint) => hint,

@@ -52,8 +52,11 @@ pub(crate) fn convert(printer: Printer, source: &Path, target: &Path, options: &
     let result = copy(printer, &disk, &temporary, format, options);
     let copied = match result {
         Ok(copied) => copied,
-        Err(failure) => {
+        Err(mut failure) => {
             let _ = fs::remove_file(&temporary);
+            // The name that was asked for, not the one it has until it is whole.
+            let [asked, made] = [target, &temporary].map(|p| p.display().to_string());
+            failure.message = failure.message.replace(&made, &asked);
             return Err(failure);
         }
     };
@@ -154,7 +157,10 @@ fn copy(
         &mut NoJournal,
     )
     .map_err(|e| {
-        let failure = Failure::new("copy", format!("cannot convert: {}", machine::chain(&e)));
+        let mut failure = Failure::new("copy", format!("cannot convert: {}", machine::chain(&e)));
+        if e.kind() == transfer::FaultKind::NoSpace {
+            failure.id = "no-space".to_owned();
+        }
         match e.hint() {
             Some(hint) => failure.hint(hint),
             None => failure.hint(super::look_closer(source.path())),
