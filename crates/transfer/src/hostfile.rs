@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
+use vhdx::FileRange;
 
 use crate::buffer::{ALIGN, is_aligned};
 
@@ -35,6 +36,8 @@ pub struct HostFile {
     file: File,
     direct: Option<File>,
     direct_works: AtomicBool,
+    /// Cleared once the file system has said that it cannot share blocks at all.
+    clone_works: AtomicBool,
 }
 
 impl HostFile {
@@ -74,7 +77,8 @@ impl HostFile {
                 .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
                 .ok(),
         };
-        Ok(Self { file, direct_works: AtomicBool::new(direct.is_some()), direct })
+        let direct_works = AtomicBool::new(direct.is_some());
+        Ok(Self { file, direct_works, direct, clone_works: AtomicBool::new(true) })
     }
 
     /// The plain descriptor.
@@ -153,6 +157,28 @@ impl vhdx::Storage for HostFile {
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
+    }
+
+    fn host_file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
+
+    fn clone_range(&self, from: FileRange<'_>, offset: u64) -> io::Result<bool> {
+        // The end may be odd, where it is the end of both files: the kernel knows.
+        let aligned = [from.offset, offset].iter().all(|at| at.is_multiple_of(ALIGN as u64));
+        if !aligned || !self.clone_works.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        match crate::clone::clone_range(&self.file, from, offset) {
+            Ok(()) => Ok(true),
+            Err(refusal) => {
+                if matches!(refusal, Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS) {
+                    self.clone_works.store(false, Ordering::Relaxed);
+                }
+                // Whatever the reason (another file system, odd blocks, no room), writing the bytes meets and tells it.
+                Ok(false)
+            }
+        }
     }
 }
 

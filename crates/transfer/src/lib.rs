@@ -24,6 +24,7 @@
 #![deny(unsafe_code)]
 
 mod buffer;
+mod clone;
 pub mod copy;
 pub mod digest;
 mod fault;

@@ -15,7 +15,7 @@ use crate::error::{Fault, OpenError, ReadError};
 use crate::extent::{Extent, ExtentKind};
 use crate::info::{DiskKind, Format, Info};
 use crate::layer::{LayerRead, Run, RunState};
-use crate::storage::Storage;
+use crate::storage::{FileRange, Storage};
 
 /// What to do when a differencing disk's parent is not found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,6 +179,14 @@ impl Image {
             pending: None,
             failed: None,
         }
+    }
+
+    /// Where the bytes from `offset` lie as they are in a file of the host, for at most `length` bytes and as long as they
+    /// lie in one piece; `None` where they do not, or cannot be told.
+    pub fn file_range(&self, offset: u64, length: u64) -> Option<FileRange<'_>> {
+        let Location { extent, file_offset } = self.locations(offset, length).next()?.ok()?;
+        let file = self.readers[extent.layer].host_file()?;
+        Some(FileRange { file, offset: file_offset?, length: extent.length })
     }
 
     fn check_range(&self, offset: u64, length: u64) -> Result<(), ReadError> {

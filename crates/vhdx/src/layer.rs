@@ -3,6 +3,8 @@
 //! A layer answers from its tables where a byte is: here, recorded as zero, or not here. What "not here" means
 //! (ask the parent, or a hole) is decided by the chain, not by the layer.
 
+use std::fs::File;
+
 use crate::error::ReadError;
 use crate::info::Info;
 
@@ -67,4 +69,7 @@ pub(crate) trait LayerRead: Send + Sync {
 
     /// Fills `buf` from `file_offset` of a `Data` run (or from within one); `virtual_offset` is for the message.
     fn read_data(&self, buf: &mut [u8], file_offset: u64, virtual_offset: u64) -> Result<(), ReadError>;
+
+    /// The host's file that has the data of `Data` runs where they say; none when a pending log is seen through.
+    fn host_file(&self) -> Option<&File>;
 }

@@ -48,6 +48,6 @@ pub use extent::{Extent, ExtentKind};
 pub use image::{Extents, Image, ImageOptions, Layer, Location, Locations, MissingParent};
 pub use info::{DiskKind, Format, Info, ParentRef};
 pub use replay::replay_log_on_disk;
-pub use storage::{FileStorage, MemoryStorage, Storage};
+pub use storage::{FileRange, FileStorage, MemoryStorage, Storage};
 pub use vhd::{Vhd, VhdWriter};
 pub use writer::{CreateOptions, Writer};

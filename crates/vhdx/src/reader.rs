@@ -308,6 +308,10 @@ impl LayerRead for Vhdx {
             .read_at(buf, file_offset)
             .map_err(|source| ReadError::io(virtual_offset, "payload", file_offset, source))
     }
+
+    fn host_file(&self) -> Option<&std::fs::File> {
+        self.storage.host_file()
+    }
 }
 
 impl Vhdx {

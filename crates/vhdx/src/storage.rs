@@ -29,6 +29,27 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Returns once every earlier write and length change would survive power loss.
     fn sync(&self) -> io::Result<()>;
+    /// The file of the host that has exactly these bytes at these offsets, where there is one.
+    fn host_file(&self) -> Option<&File> {
+        None
+    }
+    /// Makes the bytes from `offset` those of `from` by sharing its blocks, as some file systems can. `false`: not here, or
+    /// not these; the range then holds what it held or a part of `from`, and the bytes must be written.
+    fn clone_range(&self, from: FileRange<'_>, offset: u64) -> io::Result<bool> {
+        let _ = (from, offset);
+        Ok(false)
+    }
+}
+
+/// Bytes of a file of the host.
+#[derive(Clone, Copy, Debug)]
+pub struct FileRange<'a> {
+    /// The file.
+    pub file: &'a File,
+    /// Its first byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
 }
 
 /// A file of the host.
@@ -95,6 +116,10 @@ impl Storage for FileStorage {
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
+    }
+
+    fn host_file(&self) -> Option<&File> {
+        Some(&self.file)
     }
 }
 

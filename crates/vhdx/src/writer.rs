@@ -24,7 +24,7 @@ use crate::limits::{MAX_VHDX_SIZE, MIB};
 use crate::metadata::{self, BLOCK_SIZES, Metadata};
 use crate::reader::Parts;
 use crate::region::{self, Region};
-use crate::storage::Storage;
+use crate::storage::{FileRange, Storage};
 use crate::table::Table;
 
 /// Block size when the options say 0: what Windows makes for a dynamic disk.
@@ -283,6 +283,28 @@ impl Writer {
             rest = after;
         }
         Ok(())
+    }
+
+    /// Puts the bytes of `from` at the virtual `offset` by sharing its blocks. `false`: the host cannot, or not these; they
+    /// must be written.
+    ///
+    /// # Errors
+    /// As for [`Writer::write_at`].
+    pub fn clone_at(&self, from: FileRange<'_>, offset: u64) -> Result<bool, WriteError> {
+        self.check_range(offset, from.length)?;
+        let mut done = 0;
+        while done < from.length {
+            let (block, within) = self.locate(offset + done);
+            let length = (self.layout.geometry.block_size - within).min(from.length - done);
+            let file_offset = self.allocate(block)? + within;
+            let part = FileRange { offset: from.offset + done, length, ..from };
+            let cloned = self.storage.clone_range(part, file_offset);
+            if !cloned.map_err(|source| WriteError::io("cloning payload", file_offset, source))? {
+                return Ok(false);
+            }
+            done += length;
+        }
+        Ok(true)
     }
 
     /// Makes `[offset, offset + length)` zeros as cheaply as possible: untouched blocks wholly inside get the state

@@ -15,6 +15,7 @@
 //!   a later copy of the same source goes on.
 //! * Memory is `workers * io_size` plus some bookkeeping, whatever the disk: [`CopyOptions::default`] stays below 64 MiB.
 //!   Twice the workers, or twice the size, were measured and gained nothing.
+//! * Where the file systems can, what was read and hashed is not written but shares the source's blocks ([`Copied::cloned`]).
 //! * Workers are plain threads in blocking calls: their number is the queue depth.
 //!
 //! It neither finishes the sink (the caller does, when it has what it wants) nor knows what the disk is for.
@@ -174,6 +175,8 @@ pub struct Copied {
     pub read: u64,
     /// Bytes written by this run.
     pub written: u64,
+    /// Bytes that share their blocks with the source instead: read and hashed like all, not written.
+    pub cloned: u64,
 }
 
 /// A copy that did not finish.
@@ -372,6 +375,7 @@ fn copy_until(
             position: start,
             size,
         },
+        cloned: 0,
         reported: None,
         checkpointed: (start, Instant::now()),
     };
@@ -401,6 +405,7 @@ fn copy_until(
         size,
         read: keeper.progress.read,
         written: keeper.progress.written,
+        cloned: keeper.cloned,
     })
 }
 
@@ -435,6 +440,7 @@ struct Keeper<'a, 'b> {
     waiting: BTreeMap<u64, Done>,
     next: u64,
     progress: Progress,
+    cloned: u64,
     reported: Option<Instant>,
     checkpointed: (u64, Instant),
 }
@@ -467,6 +473,7 @@ impl Keeper<'_, '_> {
         self.progress.done += done.data;
         self.progress.written += done.written;
         self.progress.read += done.data;
+        self.cloned += done.cloned;
         self.waiting.insert(done.sequence, done);
         while let Some(done) = self.waiting.remove(&self.next) {
             self.next += 1;

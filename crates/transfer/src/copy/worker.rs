@@ -24,6 +24,7 @@ pub(super) struct Done {
     pub(super) digests: Vec<(u64, Digest)>,
     pub(super) data: u64,
     pub(super) written: u64,
+    pub(super) cloned: u64,
 }
 
 /// What all workers share.
@@ -121,7 +122,8 @@ pub(super) fn run(shared: &Shared<'_>, io_size: usize, results: &Sender<Result<D
 
 /// `None` when stopped half-way.
 fn transfer(shared: &Shared<'_>, item: &Item, buf: &mut AlignedBuf) -> Result<Option<Done>, CopyError> {
-    let mut done = Done { sequence: item.sequence, end: item.end, digests: Vec::new(), data: 0, written: 0 };
+    let mut done =
+        Done { sequence: item.sequence, end: item.end, digests: Vec::new(), data: 0, written: 0, cloned: 0 };
     if item.pieces.is_empty() {
         shared.sink.write_zeroes(item.start, item.end - item.start)?;
         return Ok(Some(done));
@@ -182,7 +184,26 @@ fn flush(
     if shared.stopped() {
         return Ok(false);
     }
-    shared.sink.write_at(&window[from..to], item.start + from as u64)?;
-    done.written += (to - from) as u64;
+    let cloned = clone(shared, item.start + from as u64, (to - from) as u64)?;
+    done.cloned += cloned;
+    let from = from + cloned as usize;
+    if from < to {
+        shared.sink.write_at(&window[from..to], item.start + from as u64)?;
+        done.written += (to - from) as u64;
+    }
     Ok(true)
+}
+
+/// Shares the blocks of the source; how many bytes from `offset` need no writing. What was hashed is what is shared: had
+/// somebody written to the source in between, the copy would end with `Changed`.
+fn clone(shared: &Shared<'_>, offset: u64, length: u64) -> Result<u64, CopyError> {
+    let mut done = 0;
+    while done < length {
+        let Some(range) = shared.source.file_range(offset + done, length - done) else { break };
+        if !shared.sink.clone_range(range, offset + done)? {
+            break;
+        }
+        done += range.length;
+    }
+    Ok(done)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vhdx::Storage;
+use vhdx::{FileRange, Storage};
 
 use super::{Sink, SinkError};
 use crate::fault::Fault;
@@ -45,6 +45,12 @@ impl Sink for RawSink {
         self.storage
             .write_at(buf, offset)
             .map_err(|error| Fault::io(error, "write", &self.path).at(offset).into())
+    }
+
+    fn clone_range(&self, from: FileRange<'_>, offset: u64) -> Result<bool, SinkError> {
+        self.storage
+            .clone_range(from, offset)
+            .map_err(|error| Fault::io(error, "clone into", &self.path).at(offset).into())
     }
 
     fn write_zeroes(&self, offset: u64, length: u64) -> Result<(), SinkError> {

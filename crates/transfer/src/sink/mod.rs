@@ -11,6 +11,8 @@ mod virtual_disk;
 use std::fmt;
 use std::path::Path;
 
+use vhdx::FileRange;
+
 pub use flat::{NullSink, RawSink};
 pub use nbd_sink::NbdSink;
 pub use virtual_disk::{VhdSink, VhdxSink};
@@ -37,6 +39,14 @@ pub trait Sink: Send + Sync + fmt::Debug {
     /// # Errors
     /// With path and offset.
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), SinkError>;
+    /// Puts the bytes of `from` at `offset` by sharing its blocks. `false`: it cannot, or not these; they must be written.
+    ///
+    /// # Errors
+    /// With path and offset.
+    fn clone_range(&self, from: FileRange<'_>, offset: u64) -> Result<bool, SinkError> {
+        let _ = (from, offset);
+        Ok(false)
+    }
     /// Makes the range read as zeros. Not called on fresh sinks.
     ///
     /// # Errors

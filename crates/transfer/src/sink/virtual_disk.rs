@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vhdx::{CreateOptions, Storage, VhdWriter, Writer};
+use vhdx::{CreateOptions, FileRange, Storage, VhdWriter, Writer};
 
 use super::{Sink, SinkError};
 use crate::fault::{Fault, FaultKind};
@@ -59,6 +59,12 @@ impl Sink for VhdxSink {
         self.writer
             .write_at(buf, offset)
             .map_err(|error| Fault::foreign(error, FaultKind::Other, "write", &self.path).at(offset).into())
+    }
+
+    fn clone_range(&self, from: FileRange<'_>, offset: u64) -> Result<bool, SinkError> {
+        self.writer.clone_at(from, offset).map_err(|error| {
+            Fault::foreign(error, FaultKind::Other, "clone into", &self.path).at(offset).into()
+        })
     }
 
     fn write_zeroes(&self, _offset: u64, _length: u64) -> Result<(), SinkError> {

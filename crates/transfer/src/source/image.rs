@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vhdx::FileRange;
+
 use super::{Extent, MAX_EXTENTS, OpenOptions, Source, SourceError, SourceIdentity};
 use crate::fault::{Fault, FaultKind};
 use crate::hostfile::HostFile;
@@ -75,6 +77,10 @@ impl Source for ImageSource {
             .take(MAX_EXTENTS)
             .collect::<Result<_, _>>()
             .map_err(|error| Fault::foreign(error, FaultKind::Damaged, "map", &self.path).at(offset).into())
+    }
+
+    fn file_range(&self, offset: u64, length: u64) -> Option<FileRange<'_>> {
+        self.image.file_range(offset, length)
     }
 
     fn identity(&self) -> Result<SourceIdentity, SourceError> {

@@ -16,6 +16,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use vhdx::FileRange;
 pub use vhdx::{Extent, ExtentKind};
 
 pub use image::ImageSource;
@@ -56,6 +57,12 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// # Errors
     /// With path and offset.
     fn extents(&self, offset: u64, length: u64) -> Result<Vec<Extent>, SourceError>;
+    /// Where the bytes from `offset` lie as they are in a file of the host: at most `length` of them, as many as lie in one
+    /// piece. `None` where they do not, or where nobody can tell.
+    fn file_range(&self, offset: u64, length: u64) -> Option<FileRange<'_>> {
+        let _ = (offset, length);
+        None
+    }
     /// What the source is at this moment. The copy asks before and after: if the answers differ, somebody wrote to it.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::SeekFrom as HoleSeek;
 use rustix::io::Errno;
-use vhdx::{Extent, ExtentKind, Storage};
+use vhdx::{Extent, ExtentKind, FileRange, Storage};
 
 use super::{MAX_EXTENTS, OpenOptions, Source, SourceError, SourceIdentity};
 use crate::fault::{Fault, FaultKind};
@@ -113,6 +113,10 @@ impl Source for RawSource {
             }
         }
         Ok(extents)
+    }
+
+    fn file_range(&self, offset: u64, length: u64) -> Option<FileRange<'_>> {
+        Some(FileRange { file: self.file.file(), offset, length })
     }
 
     fn identity(&self) -> Result<SourceIdentity, SourceError> {

@@ -95,6 +95,7 @@ pub(super) fn add(
                 size: plan.virtual_size,
                 read: 0,
                 written: 0,
+                cloned: 0,
             };
             return complete(writer, number, &place, DiskOutcome::Kept, copied);
         }

@@ -176,4 +176,8 @@ impl LayerRead for Vhd {
             .read_at(buf, file_offset)
             .map_err(|source| ReadError::io(virtual_offset, "cannot read data", file_offset, source))
     }
+
+    fn host_file(&self) -> Option<&std::fs::File> {
+        self.storage.host_file()
+    }
 }
