@@ -35,6 +35,11 @@ impl Bar {
         }
     }
 
+    /// Says something while the bar is out of the way.
+    pub(crate) fn pause(&self, say: impl FnOnce()) {
+        self.0.suspend(say);
+    }
+
     /// Removes the bar.
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();

@@ -1,4 +1,9 @@
-//! `slipway import PATH`: from a package to a machine in one command, or a report of what stands in the way.
+//! `slipway import`: from a package to a machine in one command, or a report of what stands in the way. Many packages at
+//! once are [`batch`]'s part.
+
+mod batch;
+mod plan;
+mod results;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -89,7 +94,17 @@ impl Choices {
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// Package directory or configuration file
-    path: PathBuf,
+    #[arg(required_unless_present = "all")]
+    path: Option<PathBuf>,
+    /// Import every package below DIR, by a plan
+    #[arg(long, value_name = "DIR", requires = "plan", conflicts_with_all = ["path", "name", "keep_planned"])]
+    all: Option<PathBuf>,
+    /// The plan of --all: written by --dry-run, edited by you, gone on with after an interruption
+    #[arg(long, value_name = "FILE", requires = "all")]
+    plan: Option<PathBuf>,
+    /// Packages at a time
+    #[arg(long, value_name = "N", requires = "all", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
     /// Copy the disks (the default)
     #[arg(long, conflicts_with = "register")]
     copy: bool,
@@ -120,8 +135,23 @@ struct Outcome<'a> {
 /// `import PATH`.
 pub(crate) async fn import(s: &Session, args: ImportArgs) -> Result {
     let (register, dry_run, keep) = (args.register, args.dry_run, args.keep_planned);
+    let path = match (args.all, args.plan, args.path) {
+        (Some(directory), Some(plan), _) => {
+            let batch = batch::Batch {
+                directory: absolute(&directory)?,
+                plan,
+                jobs: usize::from(args.jobs),
+                dry_run,
+                register,
+                lenient: args.lenient,
+                options: args.choices.edit()?,
+            };
+            return batch::run(s, batch).await;
+        }
+        (_, _, path) => path.unwrap_or_default(),
+    };
     let request = Import {
-        path: absolute(&args.path)?,
+        path: absolute(&path)?,
         register,
         dry_run,
         options: args.choices.edit()?,
@@ -198,6 +228,13 @@ pub(crate) fn obstacle(planned: &Planned, dry_run: bool) -> Option<Failure> {
         let words: Vec<String> = std::env::args_os().skip(1).map(shell::word).collect();
         with_fixes(&words, &fixes)
     }))
+}
+
+/// As [`obstacle`], where the fix is not another command line.
+fn obstacle_of(planned: &Planned) -> Option<Failure> {
+    let first = planned.findings.iter().find(|f| f.severity == "error")?;
+    let failure = Failure::new(&first.id, &first.message).code(Code::Findings);
+    Some(failure.hint(first.fix.clone().unwrap_or_else(|| format!("slipway explain {}", first.id))))
 }
 
 /// The command of those (quoted) words with `fixes` added to it, and before it what has to be done outside it. A fix is
