@@ -12,6 +12,7 @@ use crate::commands::machine::MachineCommand;
 use crate::commands::metrics::MetricsArgs;
 use crate::commands::planned::PlannedCommand;
 use crate::commands::serve::ServeArgs;
+use crate::commands::simulator::SimulatorCommand;
 use crate::commands::switch::SwitchCommand;
 
 /// The lines below a command's help that can be typed as they stand.
@@ -74,6 +75,9 @@ pub(crate) enum Online {
     /// Work that takes time and outlives the daemon
     #[command(subcommand)]
     Job(JobCommand),
+    /// The clock, faults and guests of a daemon with `--engine sim`
+    #[command(subcommand)]
+    Simulator(SimulatorCommand),
     /// Say whether machines can run here, and what to do when not
     Doctor,
     /// Print the host in numbers, for Prometheus

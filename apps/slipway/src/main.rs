@@ -23,7 +23,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use cli::{ChainArgs, Cli, Command, ConfigCommand, DiskCommand, Online};
 use commands::{
     config, disk, doctor, explain, export, help, import, inspect, job, machine, metrics, planned, serve,
-    switch, verify,
+    simulator, switch, verify,
 };
 use failure::{Code, Result};
 use printer::{CLOSED, Printer};
@@ -91,6 +91,7 @@ async fn run_online(s: &Session, command: Online) -> Result {
         Online::Planned(command) => planned::planned(s, command).await,
         Online::Switch(command) => switch::switch(s, command).await,
         Online::Job(command) => job::job(s, command).await,
+        Online::Simulator(command) => simulator::simulator(s, command).await,
         Online::Doctor => doctor::doctor(s).await,
         Online::Metrics(args) => metrics::metrics(s, args).await,
     }

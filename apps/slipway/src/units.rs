@@ -28,6 +28,23 @@ pub(crate) fn block_size(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Milliseconds from a number with a unit (`ms`, `s`, `m`, `h`); a plain number counts seconds.
+pub(crate) fn milliseconds(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 =
+        number.parse().map_err(|_| format!("`{text}` is not a time: expected a number such as 90s"))?;
+    let factor = match unit.trim() {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("`{unit}` is not a unit: expected ms, s, m or h")),
+    };
+    number.checked_mul(factor).ok_or_else(|| format!("`{text}` is too long"))
+}
+
 /// MiB of memory: a plain number counts MiB, one with a unit is a size.
 pub(crate) fn memory(text: &str) -> Result<u64, String> {
     if let Ok(mib) = text.trim().parse() {
@@ -51,6 +68,12 @@ mod tests {
             [("512", 512), ("1K", 1024), ("32M", 32 << 20), ("32MiB", 32 << 20), ("8 GB", 8 << 30)]
         {
             assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for (text, ms) in [("5", 5000), ("5s", 5000), ("250ms", 250), ("2 m", 120_000), ("1h", 3_600_000)] {
+            assert_eq!(milliseconds(text), Ok(ms), "{text}");
+        }
+        for text in ["", "s", "1.5s", "1d", "99999999999999999999s", "9999999999999999999h"] {
+            assert!(milliseconds(text).is_err(), "{text}");
         }
         assert_eq!(memory("512"), Ok(512));
         assert_eq!(memory("2G"), Ok(2048));

@@ -359,3 +359,49 @@ fn a_console_that_is_not_a_terminal_copies_both_ways() {
     );
     assert!(d.run(&["machine", "console", "web", "--log"]).status.success(), "what it said is kept");
 }
+
+#[test]
+fn a_scenario_is_driven_from_the_command_line_in_a_place_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples/lab.toml");
+    let ready = dir.path().join("ready");
+    let mut child = slipway(dir.path())
+        .env_remove("SLIPWAY_DATA")
+        .env("HOME", dir.path())
+        .args(["serve", "--engine", "sim", "--scenario"])
+        .arg(&scenario)
+        .arg("--ready-file")
+        .arg(&ready)
+        .spawn()
+        .unwrap();
+    while !ready.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended");
+    }
+    let d = Daemon { child, dir };
+    assert_eq!(d.json(&["machine", "list"]).as_array().unwrap().len(), 5);
+    let clock = d.json(&["simulator", "clock", "advance", "4s"]);
+    assert_eq!((&clock["elapsed_ms"], &clock["mode"]), (&4000.into(), &"manual".into()));
+    assert_eq!(d.json(&["simulator", "show"])["guests"][0]["counter"], 2);
+    let fail = [
+        "simulator",
+        "fault",
+        "add",
+        "--operation",
+        "pause",
+        "--fail",
+        "timed-out",
+        "--message",
+        "no answer",
+    ];
+    assert_eq!(d.json(&fail)[0]["id"], 3);
+    assert!(text(&d.run(&["machine", "pause", "web"]).stderr).contains("no answer"));
+    assert!(d.run(&["machine", "pause", "web"]).status.success());
+    assert!(text(&d.run(&["simulator", "fault", "list"]).stdout).contains("1 of 1"));
+    assert!(d.run(&["simulator", "kill", "web", "--why", "lightning"]).status.success());
+    assert_eq!(d.json(&["machine", "show", "web"])["note"], "lightning");
+    assert_eq!(d.json(&["simulator", "panic", "web", "--after", "9s"])["events"][1]["at_ms"], 13_000);
+    assert_eq!(d.run(&["simulator", "panic", "web"]).status.code(), Some(5), "it is off");
+    assert_eq!(d.json(&["simulator", "reset"])["clock"]["elapsed_ms"], 0);
+    assert_eq!(d.json(&["machine", "show", "web"])["state"], "running");
+    assert!(!d.path(".local").exists(), "nothing was put among the user's own machines");
+}

@@ -18,9 +18,10 @@ use tokio::net::UnixStream;
 use uuid::Uuid;
 
 use crate::wire::{
-    Console, CreateSwitch, Define, Doctor, Edit, Export, Import, Job, JobList, JobReference, Machine,
-    MachineList, MapSwitch, Planned, PlannedEdit, PlannedList, Problem, ProblemBody, SendKeys, Shutdown,
-    Switch, SwitchList, Version,
+    Advance, Behaviour, Cleared, Console, CreateSwitch, Define, Doctor, Edit, EventList, Export, Fault,
+    FaultList, Import, Job, JobList, JobReference, Machine, MachineList, MapSwitch, NewEvent, NewFault,
+    Planned, PlannedEdit, PlannedList, Problem, ProblemBody, Reset, SendKeys, SetClock, Shutdown, Simulator,
+    SimulatorClock, Switch, SwitchList, Version,
 };
 
 /// Largest answer that is read, in bytes.
@@ -481,6 +482,103 @@ impl Client {
     /// See [`ClientError`].
     pub async fn discard(&self, word: &str) -> Result<Job> {
         self.ask(Method::POST, &path("/v1/jobs", word, "discard"), None).await
+    }
+
+    /// The simulation: seed, clock, guests.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn simulator(&self) -> Result<Simulator> {
+        self.get("/v1/simulator").await
+    }
+
+    /// The simulator's clock.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn clock(&self) -> Result<SimulatorClock> {
+        self.get("/v1/simulator/clock").await
+    }
+
+    /// Changes what moves the simulator's clock, or moves it to a moment.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn set_clock(&self, set: &SetClock) -> Result<SimulatorClock> {
+        self.put(Method::PUT, "/v1/simulator/clock", set).await
+    }
+
+    /// Moves the simulator's clock on.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn advance(&self, by: &Advance) -> Result<SimulatorClock> {
+        self.put(Method::POST, "/v1/simulator/clock/advance", by).await
+    }
+
+    /// Every fault.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn faults(&self) -> Result<Vec<Fault>> {
+        Ok(self.get::<FaultList>("/v1/simulator/faults").await?.faults)
+    }
+
+    /// Lets something go wrong.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn add_fault(&self, fault: &NewFault) -> Result<Fault> {
+        self.put(Method::POST, "/v1/simulator/faults", fault).await
+    }
+
+    /// Clears a fault, or all of them.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn clear_faults(&self, id: Option<u64>) -> Result<Cleared> {
+        let one = id.map_or_else(String::new, |id| format!("/{id}"));
+        self.ask(Method::DELETE, &format!("/v1/simulator/faults{one}"), None).await
+    }
+
+    /// Events that wait for their time.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn simulated_events(&self) -> Result<EventList> {
+        self.get("/v1/simulator/events").await
+    }
+
+    /// Lets a guest do something; what waits for its time then.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn simulate(&self, event: &NewEvent) -> Result<EventList> {
+        self.put(Method::POST, "/v1/simulator/events", event).await
+    }
+
+    /// Takes back all events that wait.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn cancel_simulated_events(&self) -> Result<Cleared> {
+        self.ask(Method::DELETE, "/v1/simulator/events", None).await
+    }
+
+    /// Lets a machine's guests behave so.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn behave(&self, word: &str, behaviour: &Behaviour) -> Result<Behaviour> {
+        self.put(Method::PATCH, &path("/v1/simulator/guests", word, ""), behaviour).await
+    }
+
+    /// Begins the simulation anew.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reset_simulator(&self, reset: &Reset) -> Result<Simulator> {
+        self.put(Method::POST, "/v1/simulator/reset", reset).await
     }
 }
 

@@ -342,6 +342,7 @@ impl Settings {
             group: Some(self.group.value).filter(|g| !g.is_empty()),
             engine: self.engine.value,
             ready_file: self.ready_file.value,
+            scenario: None,
             notify_socket: None,
             job_workers: self.job_workers.value,
             job_retention: self.job_retention.value,

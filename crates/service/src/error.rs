@@ -14,6 +14,8 @@ pub enum ServeErrorKind {
     Store,
     /// The domain cannot be opened.
     Host,
+    /// The simulator's scenario cannot be read, or cannot be.
+    Scenario,
 }
 
 /// A daemon that did not start.

@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::SimEngine;
-use engine::sim::{ClockMode, SimOptions};
 use machine::report::HostFacts;
-use machine::{Host, HostOptions};
+use machine::{Ambient, Host, HostOptions};
 use rest::server::{Limits, Peer};
-use store::{OpenErrorKind, SqliteStore};
+use rest::wire::Scenario;
+use store::{OpenErrorKind, SqliteStore, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::access::Access;
 use crate::error::{ServeError, ServeErrorKind as Kind};
 use crate::notify::{READY, STOPPING, notify};
 use crate::places;
+use crate::simulation::{self, Simulated};
 
 /// How long running steps of jobs may take to stop.
 const JOB_GRACE: Duration = Duration::from_secs(20);
@@ -60,6 +60,8 @@ pub struct ServiceOptions {
     pub engine: EngineChoice,
     /// Written when requests are accepted; holds the socket's path.
     pub ready_file: Option<PathBuf>,
+    /// What the simulator begins with, of that engine.
+    pub scenario: Option<PathBuf>,
     /// systemd's `NOTIFY_SOCKET`.
     pub notify_socket: Option<OsString>,
     /// Jobs that run at a time.
@@ -105,13 +107,20 @@ pub fn run_until<F: Future<Output = ()> + Send + 'static>(
             return Err(ServeError::new(Kind::Places, format!("`{}` is not absolute", path.display())));
         }
     }
+    // Before anything is made: a scenario with a mistake in it leaves no trace.
+    let scenario = options.scenario.as_deref().map(simulation::read).transpose()?;
+    if scenario.is_some() && options.engine != EngineChoice::Sim {
+        return Err(
+            ServeError::new(Kind::Scenario, "a scenario is for the simulator").hint("add `--engine sim`")
+        );
+    }
     places::own_dir(&options.data, 0o700)?;
     // The lock comes first: it tells a second daemon on the same data, whatever its socket.
     let store = open_store(&options.data)?;
     let access = Access::of_host(rustix::process::geteuid().as_raw(), options.group.as_deref());
     let listener = places::listen(&options.socket, &access)?;
     // From here on clients connect and wait, instead of finding nobody while guests and jobs are looked for.
-    let served = serve(options, store, listener, access, stop);
+    let served = serve(options, scenario, store, listener, access, stop);
     let _ = fs::remove_file(&options.socket);
     if let Some(ready) = &options.ready_file {
         let _ = fs::remove_file(ready);
@@ -121,18 +130,27 @@ pub fn run_until<F: Future<Output = ()> + Send + 'static>(
 
 fn serve<F: Future<Output = ()> + Send + 'static>(
     options: &ServiceOptions,
+    scenario: Option<Scenario>,
     store: SqliteStore,
     listener: std::os::unix::net::UnixListener,
     access: Access,
     stop: impl FnOnce() -> F,
 ) -> Result<(), ServeError> {
     let runtime = places::runtime(&options.data, &options.socket)?;
-    let (engine, facts): (Arc<dyn engine::Engine>, _) = match options.engine {
-        EngineChoice::Qemu => (Arc::new(engine::QemuEngine::default()), None),
-        // Guests that only pretend need no firmware files and no TPM emulator to have both.
+    let store: Arc<dyn Store> = Arc::new(store);
+    let given = scenario.is_some();
+    let simulated = match options.engine {
+        EngineChoice::Qemu => None,
         EngineChoice::Sim => {
+            Some(Arc::new(Simulated::open(scenario, &runtime, &options.data, Arc::clone(&store))?))
+        }
+    };
+    let (engine, facts, ambient): (Arc<dyn engine::Engine>, _, _) = match &simulated {
+        None => (Arc::new(engine::QemuEngine::default()), None, Ambient::default()),
+        // Guests that only pretend need no firmware files and no TPM emulator to have both.
+        Some(simulated) => {
             let facts = HostFacts { uefi: true, tpm: true, ..HostFacts::of_this_host() };
-            (Arc::new(simulation(&runtime)?), Some(facts))
+            (Arc::new(simulated.engine.clone()), Some(facts), simulated.ambient())
         }
     };
     let threads =
@@ -147,15 +165,7 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
         let _inside = tokio.enter();
         tokio.spawn(stop())
     };
-    let host = Host::open(HostOptions {
-        data: options.data.clone(),
-        runtime,
-        store: Arc::new(store),
-        engine,
-        facts,
-        jobs: job::Options { workers: options.job_workers },
-    })
-    .map_err(|e| {
+    let cannot_open = |e: machine::Error| {
         let error = ServeError::new(Kind::Host, format!("cannot open `{}`", options.data.display()));
         let hint = e.hint_text().map(str::to_owned);
         let error = error.caused_by(e);
@@ -163,12 +173,26 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
             Some(hint) => error.hint(hint),
             None => error,
         }
-    })?;
+    };
+    let host_options = HostOptions {
+        data: options.data.clone(),
+        runtime,
+        store,
+        engine,
+        facts,
+        jobs: job::Options { workers: options.job_workers },
+    };
+    let host = Host::open_in(host_options, ambient).map_err(cannot_open)?;
+    if let Some(simulated) = &simulated {
+        simulated.serve(&host);
+        simulated.begin(&host, given).map_err(cannot_open)?;
+    }
     let done = tokio.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener).map_err(threads)?;
         ready(options)?;
         let pruner = tokio::spawn(prune(Arc::clone(&host), options.job_retention));
-        let router = rest::server::router(Arc::clone(&host));
+        let control = simulated.as_ref().map(Simulated::control);
+        let router = rest::server::router_of(Arc::clone(&host), control);
         let admit =
             |who: &tokio::net::unix::UCred| access.admit(who.uid(), who.gid()).map(|name| Peer { name });
         let stop = async {
@@ -189,18 +213,6 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
     drop(host);
     tracing::info!("stopped");
     done
-}
-
-/// The simulation whose record lies beside its guests, as it was left; else a new one.
-fn simulation(runtime: &Path) -> Result<SimEngine, ServeError> {
-    let record = runtime.join("simulator.json");
-    let options =
-        SimOptions { clock: ClockMode::Real, record: Some(record.clone()), ..SimOptions::default() };
-    SimEngine::open(options).map_err(|e| {
-        ServeError::new(Kind::Host, format!("cannot read `{}`", record.display()))
-            .caused_by(e)
-            .hint("remove it, and with it what is left of simulated guests")
-    })
 }
 
 fn open_store(data: &Path) -> Result<SqliteStore, ServeError> {

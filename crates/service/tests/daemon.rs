@@ -19,6 +19,7 @@ fn options(dir: &Path, data: &str, socket: &str) -> ServiceOptions {
         group: None,
         engine: EngineChoice::Sim,
         ready_file: Some(dir.join(format!("{socket}.ready"))),
+        scenario: None,
         notify_socket: None,
         job_workers: 4,
         job_retention: Duration::from_secs(3600),

@@ -17,6 +17,7 @@ pub(crate) mod machine;
 pub(crate) mod metrics;
 pub(crate) mod planned;
 pub(crate) mod serve;
+pub(crate) mod simulator;
 pub(crate) mod switch;
 pub(crate) mod verify;
 

@@ -37,6 +37,9 @@ pub(crate) struct ServeArgs {
     /// What runs guests [default: qemu]
     #[arg(long, value_enum)]
     engine: Option<Engine>,
+    /// What the simulator begins with: a TOML or JSON file
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
     /// Write this file when requests are accepted
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -58,9 +61,24 @@ pub(crate) fn serve(
     }
     service::start_logging(&settings.log.value, places::log_target())
         .map_err(|why| Failure::new("bad-setting", why))?;
+    // Simulated machines do not belong among real ones: without a place of their own they are gone with the daemon.
+    let lost = settings.engine.value == EngineChoice::Sim && settings.data.origin == Origin::Default;
+    let temporary = if lost { Some(temporary_data()?) } else { None };
     let mut options = settings.options();
+    if let Some(place) = &temporary {
+        options.data = place.path().to_owned();
+    }
+    options.scenario = args.scenario.as_deref().map(places::absolute).transpose()?;
     options.notify_socket = places::notify_socket();
     service::run(&options).map_err(|e| failure(&e))
+}
+
+/// A directory that is gone with the daemon.
+fn temporary_data() -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix("slipway-sim-")
+        .tempdir()
+        .map_err(|e| Failure::at("make a directory in", &std::env::temp_dir(), &e))
 }
 
 fn settings(socket: Option<PathBuf>, args: &ServeArgs, matches: Option<&ArgMatches>) -> Result<Settings> {
@@ -129,6 +147,7 @@ fn failure(e: &ServeError) -> Failure {
     let (id, code) = match e.kind() {
         ServeErrorKind::Running => ("in-use", Code::NotNow),
         ServeErrorKind::Store => ("store", Code::Failed),
+        ServeErrorKind::Scenario => ("bad-scenario", Code::Failed),
         _ => ("io", Code::Failed),
     };
     let failure = Failure::new(id, machine::chain(e)).code(code);
