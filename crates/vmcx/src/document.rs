@@ -3,11 +3,12 @@
 //! The container's bytes are the business of [`crate::container`], the XML's that of [`crate::xml`].
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::container::{self, ContainerOrigin};
 use crate::error::{ReadError, ReadErrorKind};
-use crate::{MAX_FILE, Tree, WriteError, XmlOrigin, xml};
+use crate::{MAX_ENTRIES, MAX_FILE, MAX_OUTLINE_ENTRIES, Tree, WriteError, XmlOrigin, xml};
 
 /// The two forms that a configuration is stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +143,11 @@ pub fn outline_file(path: &Path, max_value: u32) -> Result<Outline, ReadError> {
         let file = open(path)?.0;
         let read = container::read(
             &file,
-            container::Options { checksums: container::Checksums::Verify, max_value },
+            container::Options {
+                checksums: container::Checksums::Verify,
+                max_value,
+                max_entries: MAX_OUTLINE_ENTRIES,
+            },
         )?;
         Ok(Outline { tree: read.tree, omitted: read.omitted, notes: read.notes })
     };
@@ -182,7 +187,8 @@ fn read_container<S: container::Source>(
     source: S,
     checksums: container::Checksums,
 ) -> Result<Document, ReadError> {
-    let read = container::read(&source, container::Options { checksums, max_value: u32::MAX })?;
+    let options = container::Options { checksums, max_value: u32::MAX, max_entries: MAX_ENTRIES };
+    let read = container::read(&source, options)?;
     Ok(Document {
         tree: read.tree,
         form: Form::Container,
@@ -203,7 +209,9 @@ fn open(path: &Path) -> Result<(File, u64), ReadError> {
         };
         return Err(ReadError::new(ReadErrorKind::NotAConfiguration, None, what));
     }
-    let file = File::open(path).map_err(io)?;
+    // And a file that became a pipe since then is not waited for either.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(io)?;
     let meta = file.metadata().map_err(io)?;
     Ok((file, meta.len()))
 }

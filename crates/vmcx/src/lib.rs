@@ -49,5 +49,8 @@ pub const MAX_DEPTH: usize = 128;
 /// [`outline_file`].
 pub const MAX_FILE: u64 = 256 << 20;
 
-/// Most keys that are read from one file; a saved state has one per MiB of guest memory.
-pub const MAX_ENTRIES: usize = 1 << 21;
+/// Most keys that are read from one file into a tree. A machine has some hundreds, a host's registry some thousands.
+pub const MAX_ENTRIES: usize = 1 << 18;
+
+/// Most keys that [`outline_file`] reads: a saved state has one per MiB of guest memory.
+pub const MAX_OUTLINE_ENTRIES: usize = 1 << 21;

@@ -491,3 +491,35 @@ fn what_is_no_configuration_is_called_by_its_name() {
     assert_eq!(absent.kind(), ReadErrorKind::Io);
     assert!(std::error::Error::source(&absent).is_some());
 }
+
+/// Key tables laid over each other: each claims what follows it to the end of the file, as free room.
+#[test]
+fn key_tables_that_overlap_are_refused_before_they_are_read() {
+    let mut bytes = vmcx::write_container(&node(vec![])).unwrap();
+    let (slot, _, table, _) = objects(&bytes).into_iter().find(|o| o.1 == 2).unwrap();
+    let free = objects(&bytes).len();
+    const TABLES: usize = 100;
+    let first = bytes.len();
+    bytes.resize(first + TABLES * 4096, 0);
+    let end = bytes.len();
+    for n in 0..TABLES {
+        let at = first + n * 4096;
+        // Signature, index, sequence, checksum; then one free entry for all the rest.
+        let header = [&2_u16.to_le_bytes()[..], &(n as u16 + 2).to_le_bytes(), &[1, 0], &[0; 4]].concat();
+        put(&mut bytes, at, &header);
+        seal(&mut bytes, at, at + 10, at + 6);
+        put(&mut bytes, at + 10, &[1, 0]);
+        put(&mut bytes, at + 12, &((end - at - 10) as u32).to_le_bytes());
+        set_object(&mut bytes, slot + free + n, 2, at as u64, (end - at) as u32, 1);
+    }
+    let error = vmcx::read(&bytes).unwrap_err();
+    assert_eq!(error.kind(), ReadErrorKind::Limit, "{error}");
+    // One after the other they are only strange.
+    for n in 0..TABLES {
+        let at = first + n * 4096;
+        put(&mut bytes, at + 12, &(4096_u32 - 10).to_le_bytes());
+        set_object(&mut bytes, slot + free + n, 2, at as u64, 4096, 1);
+    }
+    assert_eq!(table % 4096, 0);
+    assert_eq!(read(&bytes), node(vec![]));
+}

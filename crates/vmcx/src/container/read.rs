@@ -16,7 +16,7 @@ use super::source::{Image, Source};
 use super::{ContainerOrigin, log};
 use crate::document::MAX_NOTES;
 use crate::error::{ReadError, ReadErrorKind};
-use crate::{Entry, MAX_DEPTH, MAX_ENTRIES, Note, Omitted, Text, Tree, Value};
+use crate::{Entry, MAX_DEPTH, MAX_FILE, Note, Omitted, Text, Tree, Value};
 
 /// Most objects that the object tables of one file may name.
 const MAX_OBJECTS: usize = 1 << 22;
@@ -40,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) checksums: Checksums,
     /// Values in file objects above this many bytes are left out.
     pub(crate) max_value: u32,
+    /// Most keys.
+    pub(crate) max_entries: usize,
 }
 
 /// What was read.
@@ -59,7 +61,12 @@ pub(crate) fn read(source: &dyn Source, options: Options) -> Result<Container, R
     log::replay(&mut r, &header)?;
     let objects = r.objects()?;
     let mut records = Vec::new();
+    // Tables do not overlap, so together they are no larger than the file; nor than what a file of keys may be.
+    let mut room = r.image.len().min(MAX_FILE);
     for table in r.current_key_tables(&objects)? {
+        room = room.checked_sub(table.size.into()).ok_or_else(|| {
+            ReadError::limit(table.offset, "the key tables together are larger than the file can hold")
+        })?;
         r.key_table(&table, &objects, &mut records)?;
     }
     let (tree, omitted) = link(records)?;
@@ -126,7 +133,7 @@ impl Reader<'_> {
 
     /// The end that no write of the log may pass.
     pub(super) fn max_len(&self) -> u64 {
-        self.image.source_len().max(crate::MAX_FILE)
+        self.image.source_len().max(MAX_FILE)
     }
 
     /// True when the checksum is right; when it is not, a note or an error.
@@ -316,8 +323,9 @@ impl Reader<'_> {
                 // Hyper-V zeroes it; anything else is a key whose type was damaged.
                 self.verify_as(at, "a free entry", header.stored(), 0)?;
             } else {
-                if out.len() == MAX_ENTRIES {
-                    return Err(ReadError::limit(at, format!("the file holds more than {MAX_ENTRIES} keys")));
+                let most = self.options.max_entries;
+                if out.len() == most {
+                    return Err(ReadError::limit(at, format!("the file holds more than {most} keys")));
                 }
                 let place = (t.index, pos as u32);
                 out.push(self.entry(at, place, &header, &whole[size_of::<KeyHeader>()..], objects)?);

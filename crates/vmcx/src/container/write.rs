@@ -16,7 +16,7 @@ use super::format::{
 };
 use crate::error::{WriteError, WriteErrorKind};
 use crate::tree::join;
-use crate::{Entry, MAX_DEPTH, MAX_FILE, MAX_NAME, Tree, Value};
+use crate::{Entry, MAX_DEPTH, MAX_ENTRIES, MAX_FILE, MAX_NAME, Tree, Value};
 
 /// The tree as a container.
 pub(crate) fn write(tree: &Tree, origin: &ContainerOrigin) -> Result<Vec<u8>, WriteError> {
@@ -90,6 +90,9 @@ impl<'a> Keys<'a> {
             if entry.name.len() > MAX_NAME || entry.name.contains('\0') {
                 let reason = format!("a name has at most {MAX_NAME} bytes and no NUL");
                 return Err(error(WriteErrorKind::Name, &path(), reason));
+            }
+            if self.records.len() == MAX_ENTRIES {
+                return Err(error(WriteErrorKind::Limit, prefix, format!("more than {MAX_ENTRIES} keys")));
             }
             let insertion = u32::try_from(i + 1)
                 .map_err(|_| error(WriteErrorKind::Limit, prefix, "a node has too many keys"))?;

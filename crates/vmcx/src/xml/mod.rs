@@ -20,6 +20,9 @@ pub use encoding::{Encoding, Newline};
 pub(crate) use read::read;
 pub(crate) use write::write;
 
+/// Largest XML file that is read or written, in bytes. Real ones have some ten thousand.
+const MAX_XML: usize = 16 << 20;
+
 /// What new XML takes over from the file that a tree was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XmlOrigin {

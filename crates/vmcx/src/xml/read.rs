@@ -8,17 +8,17 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use roxmltree::{Node, NodeType, ParsingOptions};
 
-use super::{Encoding, Newline, XmlOrigin, encoding, kind};
+use super::{Encoding, MAX_XML, Newline, XmlOrigin, encoding, kind};
 use crate::document::{MAX_NOTES, Origin};
 use crate::error::{ReadError, ReadErrorKind};
-use crate::{Document, Entry, Form, MAX_DEPTH, MAX_NAME, Note, Text, Tree, Value};
+use crate::{Document, Entry, Form, MAX_DEPTH, MAX_ENTRIES, MAX_NAME, Note, Text, Tree, Value};
 
-/// Largest XML file that is read, in bytes. Real ones have some ten thousand.
-const MAX_XML: usize = 64 << 20;
-/// Most elements, texts and comments together.
-const MAX_NODES: u32 = 1 << 22;
+/// Most elements, texts and comments together: as we write it, a key is an element, its text, and the space before it.
+const MAX_NODES: u32 = 4 * MAX_ENTRIES as u32;
 /// Longest tag in bytes of UTF-8: the parser compares attributes of one tag pair by pair.
-const MAX_TAG: usize = 4096;
+const MAX_TAG: usize = 1024;
+/// Most namespace declarations; real files have none. The parser's work grows with the cube of those in scope.
+const MAX_NAMESPACES: usize = 64;
 /// Most spaces a level that count as indentation.
 const MAX_INDENT: usize = 16;
 
@@ -31,13 +31,14 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, ReadError> {
         ));
     }
     let (text, encoding, bom) = encoding::decode(bytes)?;
+    check_counts(&text)?;
     check_tags(&text)?;
     let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
     let document = roxmltree::Document::parse_with_options(&text, options).map_err(|e| {
         let message = format!("the XML is malformed at line {}, column {}", e.pos().row, e.pos().col);
         ReadError::new(ReadErrorKind::Xml, None, message).caused_by(e)
     })?;
-    let mut reader = Reader { document: &document, notes: Vec::new() };
+    let mut reader = Reader { document: &document, entries: 0, notes: Vec::new() };
     let root = document.root_element();
     let origin = reader.origin(&text, encoding, bom);
     let entry = reader.entry(root, 0)?;
@@ -56,9 +57,18 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Document, ReadError> {
     })
 }
 
-/// Refuses overlong tags before the parser meets them.
+/// Refuses more tags or attributes than [`MAX_NODES`] before the parser makes room for as many as there are `<` and `=`.
+fn check_counts(text: &str) -> Result<(), ReadError> {
+    let count = |wanted: u8| text.bytes().filter(|byte| *byte == wanted).count();
+    if count(b'<') > MAX_NODES as usize || count(b'=') > MAX_NODES as usize {
+        return Err(ReadError::limit(None, format!("the XML has more than {MAX_NODES} tags or attributes")));
+    }
+    Ok(())
+}
+
+/// Refuses what would keep the parser busy, before it meets it: overlong tags and many namespaces.
 fn check_tags(text: &str) -> Result<(), ReadError> {
-    let mut rest = text;
+    let (mut rest, mut namespaces) = (text, 0);
     while let Some(at) = rest.find('<') {
         rest = &rest[at..];
         let skip = [("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>")]
@@ -75,9 +85,14 @@ fn check_tags(text: &str) -> Result<(), ReadError> {
                         format!("a tag at line {row} has more than {MAX_TAG} bytes"),
                     ));
                 }
+                namespaces += rest[..end.unwrap_or(rest.len())].matches("xmlns").count();
                 end
             }
         };
+        if namespaces > MAX_NAMESPACES {
+            let message = format!("the XML declares more than {MAX_NAMESPACES} namespaces");
+            return Err(ReadError::limit(None, message));
+        }
         match end.and_then(|end| rest.get(end..)) {
             Some(after) => rest = after,
             // Not closed: the parser says so better.
@@ -103,6 +118,7 @@ fn tag_end(rest: &[u8]) -> Option<usize> {
 
 struct Reader<'a, 'input> {
     document: &'a roxmltree::Document<'input>,
+    entries: usize,
     notes: Vec<Note>,
 }
 
@@ -165,6 +181,10 @@ impl<'a, 'input> Reader<'a, 'input> {
                 None,
                 format!("{} nests more than {MAX_DEPTH} deep", self.place(node)),
             ));
+        }
+        self.entries += 1;
+        if self.entries > MAX_ENTRIES {
+            return Err(ReadError::limit(None, format!("the XML holds more than {MAX_ENTRIES} keys")));
         }
         let name = node.tag_name().name();
         if name.len() > MAX_NAME {
@@ -307,6 +327,13 @@ mod tests {
         assert_eq!(tree(&deep).unwrap_err().kind(), ReadErrorKind::Limit);
         let attributes: String = (0..100_000).map(|i| format!(" a{i}='>'")).collect();
         assert_eq!(tree(&format!("<c{attributes}/>")).unwrap_err().kind(), ReadErrorKind::Limit);
+        let namespaces: String = (0..100_000).map(|i| format!("<a xmlns:n{i}='u'>")).collect();
+        assert_eq!(tree(&namespaces).unwrap_err().kind(), ReadErrorKind::Limit);
+        // The parser would make room for as many attributes, or elements, as this promises.
+        for promise in ["=", "<"] {
+            let text = format!("<c><a type='string'>{}</a></c>", promise.repeat(MAX_XML - 100));
+            assert_eq!(tree(&text).unwrap_err().kind(), ReadErrorKind::Limit);
+        }
         let laughs = "<!DOCTYPE z [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;'>]><z>&b;</z>";
         assert_eq!(tree(laughs).unwrap_err().kind(), ReadErrorKind::Xml);
         let external = "<!DOCTYPE z SYSTEM 'file:///etc/passwd'><z/>";

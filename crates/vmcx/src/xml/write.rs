@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{XmlOrigin, encoding, kind};
+use super::{MAX_XML, XmlOrigin, encoding, kind};
 use crate::error::{WriteError, WriteErrorKind};
 use crate::tree::join;
 use crate::{Entry, MAX_DEPTH, MAX_NAME, Text, Tree, Value};
@@ -28,7 +28,12 @@ pub(crate) fn write(tree: &Tree, origin: &XmlOrigin) -> Result<Vec<u8>, WriteErr
     }
     writer.entry("", root, 0)?;
     writer.out.push_str(&origin.trailing);
-    Ok(encoding::encode(&writer.out, origin.encoding, origin.bom))
+    let bytes = encoding::encode(&writer.out, origin.encoding, origin.bom);
+    if bytes.len() > MAX_XML {
+        let reason = format!("the file would have {} bytes, more than {MAX_XML}", bytes.len());
+        return Err(error(WriteErrorKind::Limit, &root.name, reason));
+    }
+    Ok(bytes)
 }
 
 fn error(kind: WriteErrorKind, path: &str, reason: impl Into<String>) -> WriteError {
