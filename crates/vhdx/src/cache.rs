@@ -3,6 +3,7 @@
 //! The block allocation table of a 64 TiB disk is half a GiB; it is read through here, page by page. Whole pages of
 //! zeros are marked, so that the absent parts of a table cost one test each.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +13,13 @@ use crate::storage::Storage;
 /// Bytes of a page; a page lies at a multiple of this in the file.
 pub(crate) const PAGE: u64 = 64 << 10;
 
+/// What every page of zeros holds: a hostile file can have any number of them at no cost.
+static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+
 /// A page's bytes; shorter than [`PAGE`] at the end of the file only.
 #[derive(Debug)]
 pub(crate) struct Page {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Cow<'static, [u8]>,
     /// All bytes are zero and none is missing.
     pub(crate) zero: bool,
 }
@@ -47,6 +51,11 @@ impl PageCache {
         Self { inner: Mutex::default(), capacity: capacity.max(1) }
     }
 
+    /// Keeps at most so many pages from now on.
+    pub(crate) fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity.max(1);
+    }
+
     /// Page number `number`, from memory or from `storage`. Reading happens outside the lock: two threads may read
     /// the same page once each, none waits for another's disk.
     pub(crate) fn get(&self, storage: &dyn Storage, number: u64) -> io::Result<Arc<Page>> {
@@ -64,6 +73,7 @@ impl PageCache {
         let mut bytes = vec![0; present as usize];
         storage.read_at(&mut bytes, start)?;
         let zero = present == PAGE && is_zero(&bytes);
+        let bytes = if zero { Cow::Borrowed(&ZEROS[..]) } else { Cow::Owned(bytes) };
         let page = Arc::new(Page { bytes, zero });
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let now = inner.clock;

@@ -11,10 +11,10 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Fault, OpenError};
-use crate::image::{ImageOptions, MissingParent};
+use crate::image::{FencedDir, ImageOptions, MissingParent};
 use crate::info::{DiskKind, Format, Info, ParentRef};
 use crate::layer::LayerRead;
-use crate::limits::{MAX_CHAIN, MAX_DIRECTORY_ENTRIES};
+use crate::limits::{MAX_CHAIN, MAX_DIRECTORY_ENTRIES, MAX_FILE_NAME, MAX_PENDING_LOGS};
 use crate::storage::{FileStorage, Storage};
 
 /// A layer with the path it came from.
@@ -66,8 +66,12 @@ fn open_regular(path: &Path, follow: bool) -> io::Result<Option<File>> {
         flags |= rustix::fs::OFlags::NOFOLLOW;
     }
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    Ok(file.metadata()?.is_file().then_some(file))
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
+        // A socket, or a device that is not there.
+        Err(error) if rustix::io::Errno::from_io_error(&error) == Some(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// A file of the host opened as a layer, with what tells it from every other file.
@@ -106,9 +110,15 @@ pub(crate) fn open_chain(path: &Path, options: &ImageOptions) -> Result<Vec<Open
     let mut current = open_candidate(path, true, options.lenient)?;
     let mut seen = vec![current.inode];
     let mut chain = Vec::new();
+    let mut logs = 0;
     loop {
         let info = current.layer.info().clone();
         let here = current.path.clone();
+        logs += usize::from(info.log_pending);
+        if logs > MAX_PENDING_LOGS {
+            let problem = format!("more than {MAX_PENDING_LOGS} files of the chain have one to be replayed");
+            return Err(Fault::unsupported("log", 0, problem).named(here.display().to_string()));
+        }
         chain.push((Some(current.path), current.layer));
         if info.kind != DiskKind::Differencing {
             return Ok(chain);
@@ -171,8 +181,8 @@ fn judge(child: &Info, link: &ParentRef, parent: &Info, path: &Path) -> Result<(
 /// Looks for the parent of the layer `child_path`, which is number `depth` from the leaf.
 ///
 /// Order: the user's explicit files (by place, by name, then any that fits), the file's own words (relative, volume,
-/// absolute path) inside the confinement, then the bare names in the user's directories. The first that exists and
-/// fits wins. When some exist and none fits, the first misfit is the error.
+/// absolute path) inside the confinement, then the bare names in the fenced directories, then in the user's. The first
+/// that exists and fits wins. When some exist and none fits, the first misfit is the error.
 fn find_parent(
     child_path: &Path,
     child: &Info,
@@ -270,6 +280,13 @@ impl Candidates {
                 found.add_confined(&path, confine);
             }
         }
+        for FencedDir { dir, fence } in &options.fenced_dirs {
+            for name in &names {
+                if let Some(path) = in_directory(dir, name) {
+                    found.add_confined(&path, fence);
+                }
+            }
+        }
         for dir in &options.parent_dirs {
             for name in &names {
                 if let Some(path) = in_directory(dir, name) {
@@ -305,7 +322,11 @@ fn file_names(link: &ParentRef) -> Vec<String> {
     for key in ["relative_path", "volume_path", "absolute_win32_path", "parent_name"] {
         let Some(value) = link.path(key) else { continue };
         let name = value.rsplit(['\\', '/']).next().unwrap_or_default();
-        let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['\0', ':']);
+        let plain = !name.is_empty()
+            && name.len() <= MAX_FILE_NAME
+            && name != "."
+            && name != ".."
+            && !name.contains(['\0', ':']);
         if plain && !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
         }

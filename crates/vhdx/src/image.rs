@@ -35,6 +35,8 @@ pub struct ImageOptions {
     pub parents: Vec<PathBuf>,
     /// Further directories in which parents are looked for by file name.
     pub parent_dirs: Vec<PathBuf>,
+    /// The same, for directories that nobody vouches for.
+    pub fenced_dirs: Vec<FencedDir>,
     /// Directory that no parent found through the file's own words may leave; `None` is the child's own directory.
     /// Explicit parents and those in `parent_dirs` are the user's word and may lie anywhere.
     pub confine: Option<PathBuf>,
@@ -44,6 +46,15 @@ pub struct ImageOptions {
     pub ignore_linkage: bool,
     /// Read on where a checksum is wrong.
     pub lenient: bool,
+}
+
+/// A directory to look for parents in, and how far a link in it may lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FencedDir {
+    /// The directory.
+    pub dir: PathBuf,
+    /// What is found in it must lie inside this one, links resolved.
+    pub fence: PathBuf,
 }
 
 /// One file of a chain.
@@ -99,7 +110,9 @@ impl Image {
     fn from_layers(name: String, opened: Vec<(Option<PathBuf>, Box<dyn LayerRead>)>) -> Self {
         let mut layers = Vec::with_capacity(opened.len());
         let mut readers = Vec::with_capacity(opened.len());
-        for (path, reader) in opened {
+        let count = opened.len();
+        for (path, mut reader) in opened {
+            reader.share_memory(count);
             layers.push(Layer { path, info: reader.info().clone() });
             readers.push(reader);
         }

@@ -74,7 +74,7 @@ pub struct ParentRef {
     pub linkage: Uuid,
     /// A second accepted parent id (VHDX `parent_linkage2`), `None` when absent or zero.
     pub linkage2: Option<Uuid>,
-    /// Key and value in file order: VHDX `relative_path`, `volume_path`, `absolute_win32_path`; VHD maps `W2ru` to
+    /// Key and value in the order in which they are tried: VHDX `relative_path`, `volume_path`, `absolute_win32_path`; VHD maps `W2ru` to
     /// `relative_path`, `W2ku` to `absolute_win32_path`, and its parent name field to `parent_name`.
     pub paths: Vec<(String, String)>,
 }

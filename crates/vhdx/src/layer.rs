@@ -62,6 +62,9 @@ pub(crate) trait LayerRead: Send + Sync {
     /// What the file says about itself.
     fn info(&self) -> &Info;
 
+    /// Told once how many layers the chain has: all of them together keep about as much in memory as one would alone.
+    fn share_memory(&mut self, layers: usize);
+
     /// The states of `[offset, offset + length)`, in order and gapless from `offset`, as far as this layer knows
     /// them. May stop early, after at least one byte, to keep one call short. The range must lie inside the
     /// layer's virtual size and not be empty.

@@ -45,7 +45,7 @@ pub use error::{
     WriteErrorKind,
 };
 pub use extent::{Extent, ExtentKind};
-pub use image::{Extents, Image, ImageOptions, Layer, Location, Locations, MissingParent};
+pub use image::{Extents, FencedDir, Image, ImageOptions, Layer, Location, Locations, MissingParent};
 pub use info::{DiskKind, Format, Info, ParentRef};
 pub use replay::replay_log_on_disk;
 pub use storage::{FileRange, FileStorage, MemoryStorage, Storage};

@@ -20,11 +20,20 @@ pub const MAX_CHAIN: usize = 128;
 /// Longest log replayed. Windows always makes 1 MiB.
 pub const MAX_LOG_LENGTH: u32 = 64 << 20;
 
+/// Most changes that one log may ask for. Windows' 1 MiB has room for half as many.
+pub const MAX_LOG_CHANGES: usize = 1 << 16;
+
+/// Most files of a chain that may have a log to be replayed. Parents are not written, so there is hardly ever one.
+pub const MAX_PENDING_LOGS: usize = 16;
+
 /// Longest parent locator item read. A real one is about 1 KiB.
 pub const MAX_LOCATOR_LENGTH: u32 = 1 << 20;
 
 /// Most entries of a parent locator. A real one has five.
 pub const MAX_LOCATOR_ENTRIES: u16 = 64;
 
+/// Longest file name of the host, in bytes.
+pub const MAX_FILE_NAME: usize = 255;
+
 /// Most entries looked through in a directory when a parent's name differs in case only.
-pub const MAX_DIRECTORY_ENTRIES: usize = 100_000;
+pub const MAX_DIRECTORY_ENTRIES: usize = 10_000;

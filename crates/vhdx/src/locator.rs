@@ -81,7 +81,8 @@ impl Locator {
             None => return Err(Fault::invalid("parent locator", at, format!("no {LINKAGE}"))),
         };
         let linkage2 = self.id(LINKAGE2).transpose().map_err(|_| bad(LINKAGE2))?.filter(|id| !id.is_nil());
-        let paths = self.pairs.iter().filter(|(key, _)| PATHS.contains(&key.as_str())).cloned().collect();
+        let own = |key: &str| self.pairs.iter().find(|(known, _)| known == key).cloned();
+        let paths = PATHS.iter().filter_map(|key| own(key)).collect();
         Ok(ParentRef { linkage, linkage2, paths })
     }
 }

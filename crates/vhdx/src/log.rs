@@ -11,10 +11,10 @@ use zerocopy::FromBytes;
 use crate::error::Fault;
 use crate::format::{
     DATA_SECTOR, DESCRIPTOR_DATA, DESCRIPTOR_ZERO, Guid, LOG_SECTOR, LOG_SIGNATURE, LogDescriptor,
-    LogEntryHeader,
+    LogEntryHeader, place,
 };
 use crate::header::Header;
-use crate::limits::{MAX_FILE_OFFSET, MAX_LOG_LENGTH};
+use crate::limits::{MAX_FILE_OFFSET, MAX_LOG_CHANGES, MAX_LOG_LENGTH};
 use crate::storage::Storage;
 
 /// One change the log wants made.
@@ -170,6 +170,10 @@ pub(crate) fn scan(storage: &dyn Storage, header: &Header, log: Guid) -> Result<
             return Err(Fault::Truncated { what: "the part the log has seen on disk", offset: file_length });
         }
         changes(&ring, *start, place, at, &mut replay.changes);
+        if replay.changes.len() > MAX_LOG_CHANGES {
+            let problem = format!("more than {MAX_LOG_CHANGES} changes");
+            return Err(Fault::unsupported("log", at, problem));
+        }
     }
     if replay.last_offset > MAX_FILE_OFFSET {
         return Err(Fault::invalid("log", at, format!("a file of {} bytes", replay.last_offset)));
@@ -183,6 +187,21 @@ pub(crate) fn scan(storage: &dyn Storage, header: &Header, log: Guid) -> Result<
         ));
     }
     Ok(replay)
+}
+
+/// Refuses changes to what a log has no business with: the headers, which say where it is, and itself.
+pub(crate) fn refuse_own(replay: &Replay, header: &Header) -> Result<(), Fault> {
+    let end = header.log_offset.saturating_add(u64::from(header.log_length));
+    let own = [(place::IDENTIFIER, place::REGION_TABLES[0]), (header.log_offset, end)];
+    let hits = |change: &&Change| own.iter().any(|(from, to)| change.offset() < *to && *from < change.end());
+    match replay.changes.iter().find(hits) {
+        None => Ok(()),
+        Some(change) => {
+            let problem =
+                format!("a change at {} would overwrite the headers or the log itself", change.offset());
+            Err(Fault::invalid("log", header.log_offset, problem))
+        }
+    }
 }
 
 /// Judges the entry that starts at sector `start`, in the order cheap to costly.

@@ -23,6 +23,8 @@ use crate::storage::Storage;
 const BAT_PAGES: usize = 64;
 /// Pages kept of sector bitmaps: 2 MiB.
 const BITMAP_PAGES: usize = 32;
+/// Pages that each layer of a long chain may keep of either.
+const MIN_PAGES: usize = 4;
 /// Runs and table entries after which one answer ends.
 const MAX_RUNS: usize = 4096;
 const MAX_ENTRIES: u64 = 4 << 20;
@@ -58,6 +60,7 @@ impl Parts {
             None => Arc::clone(&file),
             Some(id) => match log::scan(file.as_ref(), &header, id) {
                 Ok(replay) => {
+                    log::refuse_own(&replay, &header)?;
                     let overlay = Overlay::new(file, &replay);
                     Arc::new(overlay.map_err(|source| Fault::io("the log", header.log_offset, source))?)
                 }
@@ -261,6 +264,11 @@ fn bit_run(bytes: &[u8], start: u64, stop: u64) -> (bool, u64) {
 impl LayerRead for Vhdx {
     fn info(&self) -> &Info {
         &self.info
+    }
+
+    fn share_memory(&mut self, layers: usize) {
+        self.bat.resize((BAT_PAGES / layers.max(1)).max(MIN_PAGES));
+        self.bitmaps.resize((BITMAP_PAGES / layers.max(1)).max(MIN_PAGES));
     }
 
     fn runs(&self, offset: u64, length: u64) -> Result<Vec<Run>, ReadError> {

@@ -34,15 +34,7 @@ pub(crate) fn replay_log(storage: Arc<dyn Storage>) -> Result<bool, Fault> {
     let replay = log::scan(storage.as_ref(), &header, id)?;
     // Reading it through the overlay first proves that the result is a disk.
     Parts::read(Arc::clone(&storage), false)?;
-    let log_end = header.log_offset + u64::from(header.log_length);
-    for change in &replay.changes {
-        let hits = |start: u64, end: u64| change.offset() < end && start < change.end();
-        if hits(place::IDENTIFIER, place::REGION_TABLES[0]) || hits(header.log_offset, log_end) {
-            let problem =
-                format!("a change at {} would overwrite the headers or the log itself", change.offset());
-            return Err(Fault::invalid("log", header.log_offset, problem));
-        }
-    }
+    log::refuse_own(&replay, &header)?;
 
     let write = |offset| move |source| Fault::Write { what: "the replayed log", offset, source };
     let length = storage.len().map_err(|source| Fault::io("the file's length", 0, source))?;

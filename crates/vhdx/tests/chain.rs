@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use support::build::{Block, MIB, Spec, build, byte};
 use uuid::Uuid;
-use vhdx::{ExtentKind, FileStorage, Image, ImageOptions, MissingParent, OpenErrorKind};
+use vhdx::{ExtentKind, FencedDir, FileStorage, Image, ImageOptions, MissingParent, OpenErrorKind};
 
 fn make(dir: &Path, name: &str, spec: &Spec) -> PathBuf {
     let path = dir.join(name);
@@ -285,6 +285,18 @@ fn the_files_own_words_do_not_leave_the_directory() {
     Image::open(&child, &named).unwrap();
     let named = ImageOptions { parent_dirs: vec![dir.path().join("outside")], ..ImageOptions::default() };
     Image::open(&child, &named).unwrap();
+
+    // A directory that nobody vouches for is searched by name, and its links lead no further than its fence.
+    let child = make(&inside, "lost.avhdx", &Spec::child(2 * MIB, ID, "Z:\\gone\\SECRET.vhdx"));
+    let search = inside.join("search");
+    std::fs::create_dir(&search).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("outside/secret.vhdx"), search.join("secret.vhdx")).unwrap();
+    let fenced = |fence: &Path| ImageOptions {
+        fenced_dirs: vec![FencedDir { dir: search.clone(), fence: fence.to_owned() }],
+        ..ImageOptions::default()
+    };
+    assert_eq!(kind(&child, &fenced(&inside)), OpenErrorKind::OutsideConfinement);
+    assert_eq!(first_byte(&Image::open(&child, &fenced(dir.path())).unwrap()), byte(4, 0));
 }
 
 #[test]

@@ -220,6 +220,18 @@ fn block_rules() {
 }
 
 #[test]
+fn a_disk_that_uses_a_part_of_its_file_twice_is_told_from_one_that_is_only_broken() {
+    let overlap = |change: &dyn Fn(&CrashStorage)| {
+        let storage = made(&dynamic());
+        change(&storage);
+        checked(&storage).overlap().map(|finding| finding.rule)
+    };
+    assert_eq!(overlap(&|_| {}), None);
+    assert_eq!(overlap(&bat(1, 6 | (900 * MIB))), None);
+    assert_eq!(overlap(&bat(3, 6 | BLOCKS)), Some("vhdx.bat.overlap"));
+}
+
+#[test]
 fn findings_are_bounded_but_every_rule_is_named() {
     let spec = Spec { blocks: vec![Block::State(4, 0); 3000], ..Spec::dynamic(3000 * MIB) };
     let storage = made(&Spec {

@@ -188,7 +188,28 @@ fn on_disk_the_headers_and_the_log_are_never_targets() {
         let error = vhdx::replay_log_on_disk(&path).unwrap_err();
         assert_eq!(error.kind(), OpenErrorKind::Invalid);
         assert!(std::fs::read(&path).unwrap() == before, "nothing was written");
+        // Nor does anybody read what such a log would make of the file.
+        assert_eq!(Image::open(&path, &ImageOptions::default()).unwrap_err().kind(), OpenErrorKind::Invalid);
     }
+}
+
+#[test]
+fn a_log_of_more_changes_than_anybody_makes_is_not_kept_in_memory() {
+    let storage = disk();
+    let zeros = |count: usize| Entry { zeros: vec![(BLOCKS, 4096); count], ..entry(1, 0, BLOCKS) };
+    // 1 MiB of log has room for half of what is taken, so a longer one is made.
+    let long = zeros(vhdx::limits::MAX_LOG_CHANGES + 1).encode(ID);
+    let length = (long.len() as u64).next_multiple_of(MIB);
+    let place = storage.len().unwrap();
+    storage.set_len(place + length).unwrap();
+    storage.patch(place, &long);
+    let spec = Spec { log: ID, blocks: vec![Block::Full(9)], ..Spec::dynamic(2 * MIB) };
+    let mut head = header(&spec, 9);
+    head[68..72].copy_from_slice(&(length as u32).to_le_bytes());
+    head[72..80].copy_from_slice(&place.to_le_bytes());
+    support::build::seal(&mut head);
+    storage.patch(HEADERS[0], &head);
+    assert_eq!(refused(&storage), OpenErrorKind::Unsupported);
 }
 
 #[test]

@@ -302,6 +302,31 @@ fn each_broken_rule_has_its_name_and_the_reader_says_why() {
 }
 
 #[test]
+fn a_table_of_zeros_is_given_up_on_soon() {
+    // 2040 GiB in blocks of 512 bytes: four thousand million entries, all of them at the start of the file.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bomb.vhd");
+    let size = 2040_u64 << 30;
+    let mut file = footer(3, size, 7);
+    let mut header = vec![0; 1024];
+    put(&mut header, 0, b"cxsparse");
+    put(&mut header, 8, &u64::MAX.to_be_bytes());
+    put(&mut header, 16, &1536_u64.to_be_bytes());
+    put(&mut header, 24, &0x1_0000_u32.to_be_bytes());
+    put(&mut header, 28, &((size / 512) as u32).to_be_bytes());
+    put(&mut header, 32, &512_u32.to_be_bytes());
+    seal(&mut header, 36);
+    file.extend(header);
+    std::fs::write(&path, &file).unwrap();
+    let sparse = std::fs::File::options().write(true).open(&path).unwrap();
+    sparse.set_len(1536 + size / 512 * 4 + 512).unwrap();
+    let report = vhdx::check(&path, &CheckOptions { max_findings: 5 }).unwrap();
+    assert!(report.overlap().is_some());
+    assert!(report.findings.iter().any(|f| f.rule == "vhd.bat.too-many"), "{:?}", report.findings);
+    assert!(report.suppressed < 100_000, "{}", report.suppressed);
+}
+
+#[test]
 fn a_block_behind_the_end_of_the_file_is_an_error_of_the_read() {
     let mut bytes = parent().bytes();
     put(&mut bytes, Sparse::TABLE, &[0, 0xff, 0, 0]);

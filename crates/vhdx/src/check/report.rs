@@ -72,6 +72,8 @@ pub struct Report {
     pub blocks: BlockCounts,
     limit: usize,
     worst: Option<Severity>,
+    /// Rules found broken.
+    rules: Vec<&'static str>,
 }
 
 impl Report {
@@ -88,12 +90,32 @@ impl Report {
         offset: u64,
         message: impl Into<String>,
     ) {
+        self.add_with(rule, severity, offset, || message.into());
+    }
+
+    /// As [`Report::add`], for rules that a file can break millions of times: the message is made only if it is kept.
+    pub(crate) fn add_with(
+        &mut self,
+        rule: &'static str,
+        severity: Severity,
+        offset: u64,
+        message: impl FnOnce() -> String,
+    ) {
         self.worst = self.worst.max(Some(severity));
-        if self.findings.len() < self.limit || !self.findings.iter().any(|known| known.rule == rule) {
-            self.findings.push(Finding { rule, severity, offset, message: message.into() });
+        let known = self.rules.contains(&rule);
+        if !known {
+            self.rules.push(rule);
+        }
+        if self.findings.len() < self.limit || !known {
+            self.findings.push(Finding { rule, severity, offset, message: message() });
         } else {
             self.suppressed += 1;
         }
+    }
+
+    /// [`Report::add_with`] for errors.
+    pub(crate) fn error_with(&mut self, rule: &'static str, offset: u64, message: impl FnOnce() -> String) {
+        self.add_with(rule, Severity::Error, offset, message);
     }
 
     pub(crate) fn error(&mut self, rule: &'static str, offset: u64, message: impl Into<String>) {
@@ -106,6 +128,15 @@ impl Report {
 
     pub(crate) fn note(&mut self, rule: &'static str, offset: u64, message: impl Into<String>) {
         self.add(rule, Severity::Info, offset, message);
+    }
+
+    /// The first finding by which one part of the file is used twice. Such a disk can show far more than it holds: a
+    /// small file may claim to be full of data to the last of its 64 TiB.
+    pub fn overlap(&self) -> Option<&Finding> {
+        let twice = |rule: &str| {
+            rule.ends_with(".overlap") || matches!(rule, "vhd.block.metadata" | "vhd.bat.too-many")
+        };
+        self.findings.iter().find(|finding| twice(finding.rule))
     }
 
     /// The worst severity found, those not kept included; `None` when nothing was.

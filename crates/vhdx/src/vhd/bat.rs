@@ -19,6 +19,8 @@ const PAGE: u64 = 64 << 10;
 const PAGES: usize = 16;
 /// Sector bitmaps in memory: 64 KiB at 2 MiB blocks, 8 MiB at the largest.
 const BITMAPS: usize = 128;
+/// Pages and bitmaps that each layer of a long chain may keep.
+const MIN_PAGES: usize = 2;
 
 /// The shape of a table and its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,12 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn new(storage: Arc<dyn Storage>, shape: Shape) -> Self {
         Self { storage, shape, pages: Cache::new(PAGES), bitmaps: Cache::new(BITMAPS) }
+    }
+
+    /// Told how many layers the chain has.
+    pub(super) fn share_memory(&mut self, layers: usize) {
+        self.pages.resize((PAGES / layers.max(1)).max(MIN_PAGES));
+        self.bitmaps.resize((BITMAPS / layers.max(1)).max(MIN_PAGES));
     }
 
     pub(super) fn shape(&self) -> Shape {

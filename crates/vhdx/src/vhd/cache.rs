@@ -21,6 +21,11 @@ impl Cache {
         Self { inner: Mutex::default(), capacity: capacity.max(1) }
     }
 
+    /// Keeps at most so many strings from now on.
+    pub(super) fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity.max(1);
+    }
+
     /// What is kept under `key`, or what `load` brings. Loading happens outside the lock: two threads may load the
     /// same string once each, none waits for another's disk.
     pub(super) fn get<E>(&self, key: u64, load: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Arc<[u8]>, E> {

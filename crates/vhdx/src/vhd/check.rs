@@ -13,7 +13,7 @@ use super::footer::{self, Footer, Found, NO_OFFSET, Place, RawFooter, SECTOR};
 use super::geometry::Geometry;
 use super::header::{self, MAX_BLOCK, MAX_PATH, RawHeader};
 use super::reader::Vhd;
-use crate::check::Report;
+use crate::check::{Report, Severity};
 use crate::error::Fault;
 use crate::info::DiskKind;
 use crate::limits::MAX_VHD_SIZE;
@@ -22,6 +22,8 @@ use crate::storage::Storage;
 /// Blocks in the file that are looked at: enough for 2040 GiB of the smallest blocks that Windows makes, and a bound
 /// for sparse files full of zeros, each of which is a (wrong) entry. They take 64 MiB.
 const MAX_BLOCKS: usize = 16 << 20;
+/// Blocks that are wrong, after which the rest is not looked at.
+const MAX_WRONG: usize = 10_000;
 /// Creators for which QEMU takes the size from the geometry (measured with QEMU 10.0), unless that is the largest one.
 const SIZE_BY_GEOMETRY: [[u8; 4]; 2] = [*b"vpc ", *b"qemu"];
 
@@ -296,6 +298,7 @@ fn blocks(
     let unreadable = |(at, source)| Fault::io("the block allocation table", at, source);
     let (bitmap_length, entry_at) = (shape.bitmap_length(), |block: u64| shape.table_offset + block * 4);
     let mut starts: Vec<u32> = Vec::new();
+    let mut wrong = 0;
     let mut block = 0;
     while block < shape.blocks {
         let absent = table.absent_from(block, shape.blocks - block).map_err(unreadable)?;
@@ -308,8 +311,10 @@ fn blocks(
         if sector == ABSENT {
             continue;
         }
-        if starts.len() == MAX_BLOCKS {
-            let message = format!("more than {MAX_BLOCKS} blocks in the file; the rest was not checked");
+        if starts.len() == MAX_BLOCKS || wrong == MAX_WRONG {
+            let what = if wrong == MAX_WRONG { "wrong blocks" } else { "blocks in the file" };
+            let message =
+                format!("after {block} entries there are too many {what}; the rest was not checked");
             report.error("vhd.bat.too-many", entry_at(block), message);
             break;
         }
@@ -318,22 +323,25 @@ fn blocks(
         let used = shape.block_size.min(footer.size - block * shape.block_size);
         let (used_end, end) = (start + bitmap_length + used, start + bitmap_length + shape.block_size);
         if used_end > data_end {
-            let message = format!(
-                "block {block} lies at {start} to {used_end}, the data of the file ends at {data_end}"
-            );
-            report.error("vhd.block.outside", entry_at(block), message);
+            report.error_with("vhd.block.outside", entry_at(block), || {
+                format!(
+                    "block {block} lies at {start} to {used_end}, the data of the file ends at {data_end}"
+                )
+            });
         } else {
             if end > data_end {
-                let message =
-                    format!("the last block {block} is cut off behind the end of the disk, at {data_end}");
-                report.note("vhd.block.short", entry_at(block), message);
+                report.add_with("vhd.block.short", Severity::Info, entry_at(block), || {
+                    format!("the last block {block} is cut off behind the end of the disk, at {data_end}")
+                });
             }
             sectors(table, sector, used, report);
         }
-        if let Some(other) = occupied.iter().find(|other| start < other.end && other.start < used_end) {
-            let message =
-                format!("block {block} at {start} lies over structures at {} to {}", other.start, other.end);
-            report.error("vhd.block.metadata", entry_at(block), message);
+        let lies_over = occupied.iter().find(|other| start < other.end && other.start < used_end);
+        wrong += usize::from(used_end > data_end || lies_over.is_some());
+        if let Some(other) = lies_over {
+            report.error_with("vhd.block.metadata", entry_at(block), || {
+                format!("block {block} at {start} lies over structures at {} to {}", other.start, other.end)
+            });
         }
         block += 1;
     }
@@ -342,9 +350,9 @@ fn blocks(
     for pair in starts.windows(2) {
         if u64::from(pair[1] - pair[0]) < stride {
             let (first, second) = (u64::from(pair[0]) * SECTOR, u64::from(pair[1]) * SECTOR);
-            let message =
-                format!("the blocks at {first} and {second} overlap: each has {} bytes", stride * SECTOR);
-            report.error("vhd.block.overlap", second, message);
+            report.error_with("vhd.block.overlap", second, || {
+                format!("the blocks at {first} and {second} overlap: each has {} bytes", stride * SECTOR)
+            });
         }
     }
     Ok(())

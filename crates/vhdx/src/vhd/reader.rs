@@ -132,6 +132,12 @@ impl LayerRead for Vhd {
         &self.info
     }
 
+    fn share_memory(&mut self, layers: usize) {
+        if let Some(table) = &mut self.table {
+            table.share_memory(layers);
+        }
+    }
+
     fn runs(&self, offset: u64, length: u64) -> Result<Vec<Run>, ReadError> {
         let size = self.info.virtual_size;
         let end = match offset.checked_add(length) {

@@ -2,7 +2,7 @@
 //!
 //! The table is read once, front to back, a MiB at a time; parts of it that are all zero cost one look.
 
-use super::super::Report;
+use super::super::{Report, Severity};
 use super::occupancy::Occupancy;
 use crate::bat::{BITMAP_LENGTH, ENTRY, Entry, Geometry, bitmap, payload};
 use crate::cache::is_zero;
@@ -85,8 +85,9 @@ impl Walk<'_> {
     fn payload(&mut self, block: u64, entry: Entry, at: u64) {
         let differencing = self.g.kind == DiskKind::Differencing;
         if entry.reserved() != 0 {
-            let message = format!("block {block}: reserved bits are set: {:#x}", entry.0);
-            self.report.error("vhdx.bat.reserved", at, message);
+            self.report.error_with("vhdx.bat.reserved", at, || {
+                format!("block {block}: reserved bits are set: {:#x}", entry.0)
+            });
         }
         match entry.state() {
             payload::NOT_PRESENT => {
@@ -107,14 +108,16 @@ impl Walk<'_> {
                 if differencing {
                     self.chunk_is_partial = true;
                 } else {
-                    let message = format!("block {block} is partially present, but the disk has no parent");
-                    self.report.error("vhdx.bat.state-illegal", at, message);
+                    self.report.error_with("vhdx.bat.state-illegal", at, || {
+                        format!("block {block} is partially present, but the disk has no parent")
+                    });
                 }
                 self.place(block, entry, at);
             }
             state => {
                 self.report.blocks.absent += 1;
-                self.report.error("vhdx.bat.state-unknown", at, format!("block {block} has state {state}"));
+                self.report
+                    .error_with("vhdx.bat.state-unknown", at, || format!("block {block} has state {state}"));
             }
         }
     }
@@ -131,55 +134,60 @@ impl Walk<'_> {
         let used = self.g.used_length(block);
         let inside = |length: u64| offset.checked_add(length).is_some_and(|end| end <= self.length);
         if offset < MIB || !inside(used) {
-            let message =
-                format!("block {block} at {offset} is not inside the file of {} bytes", self.length);
-            self.report.error("vhdx.bat.outside", at, message);
+            self.report.error_with("vhdx.bat.outside", at, || {
+                format!("block {block} at {offset} is not inside the file of {} bytes", self.length)
+            });
             return;
         }
         if !inside(size) {
-            let message = format!("the file ends in the unused rest of block {block} at {offset}");
-            self.report.warning("vhdx.bat.cut", at, message);
+            self.report.add_with("vhdx.bat.cut", Severity::Warning, at, || {
+                format!("the file ends in the unused rest of block {block} at {offset}")
+            });
         }
         if let Some(hit) = self.space.claim(offset, size) {
-            let message = format!("block {block} at {offset} overlaps something else at {hit}");
-            self.report.error("vhdx.bat.overlap", at, message);
+            self.report.error_with("vhdx.bat.overlap", at, || {
+                format!("block {block} at {offset} overlaps something else at {hit}")
+            });
         }
     }
 
     fn bitmap(&mut self, chunk: u64, entry: Entry, at: u64) {
         let partial = std::mem::take(&mut self.chunk_is_partial);
         if entry.reserved() != 0 {
-            let message =
-                format!("the sector bitmap of chunk {chunk}: reserved bits are set: {:#x}", entry.0);
-            self.report.error("vhdx.bat.reserved", at, message);
+            self.report.error_with("vhdx.bat.reserved", at, || {
+                format!("the sector bitmap of chunk {chunk}: reserved bits are set: {:#x}", entry.0)
+            });
         }
         match entry.state() {
             bitmap::NOT_PRESENT => {
                 self.unused_place(entry, at);
                 if partial {
-                    let message = format!("chunk {chunk} has partially present blocks, but no sector bitmap");
-                    self.report.error("vhdx.bat.bitmap-missing", at, message);
+                    self.report.error_with("vhdx.bat.bitmap-missing", at, || {
+                        format!("chunk {chunk} has partially present blocks, but no sector bitmap")
+                    });
                 }
             }
             bitmap::PRESENT if self.g.kind != DiskKind::Differencing => {
-                let message = format!("chunk {chunk} has a sector bitmap, but the disk has no parent");
-                self.report.warning("vhdx.bat.bitmap-unexpected", at, message);
+                self.report.add_with("vhdx.bat.bitmap-unexpected", Severity::Warning, at, || {
+                    format!("chunk {chunk} has a sector bitmap, but the disk has no parent")
+                });
             }
             bitmap::PRESENT => {
                 let offset = entry.offset();
                 if offset < MIB || offset.checked_add(BITMAP_LENGTH).is_none_or(|end| end > self.length) {
-                    let message =
-                        format!("the sector bitmap of chunk {chunk} at {offset} is not inside the file");
-                    self.report.error("vhdx.bat.outside", at, message);
+                    self.report.error_with("vhdx.bat.outside", at, || {
+                        format!("the sector bitmap of chunk {chunk} at {offset} is not inside the file")
+                    });
                 } else if let Some(hit) = self.space.claim(offset, BITMAP_LENGTH) {
-                    let message =
-                        format!("the sector bitmap of chunk {chunk} overlaps something else at {hit}");
-                    self.report.error("vhdx.bat.overlap", at, message);
+                    self.report.error_with("vhdx.bat.overlap", at, || {
+                        format!("the sector bitmap of chunk {chunk} overlaps something else at {hit}")
+                    });
                 }
             }
             state => {
-                let message = format!("the sector bitmap of chunk {chunk} has state {state}");
-                self.report.error("vhdx.bat.state-unknown", at, message);
+                self.report.error_with("vhdx.bat.state-unknown", at, || {
+                    format!("the sector bitmap of chunk {chunk} has state {state}")
+                });
             }
         }
     }
