@@ -27,6 +27,9 @@ pub enum Access {
     Buffered,
 }
 
+/// Opens a pipe without waiting for its other end; what else is opened with it does not notice.
+pub(crate) const DO_NOT_WAIT: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+
 /// Smallest transfer worth going direct: below it one seek costs more than a copy.
 const DIRECT_MIN: usize = 64 * 1024;
 
@@ -46,7 +49,7 @@ impl HostFile {
     /// # Errors
     /// What the operating system says.
     pub fn open_read(path: &Path, access: Access) -> io::Result<Self> {
-        Self::wrap(File::open(path)?, access, false)
+        Self::wrap(File::options().read(true).custom_flags(DO_NOT_WAIT).open(path)?, access, false)
     }
 
     /// Creates `path`, which must not exist, for reading and writing.

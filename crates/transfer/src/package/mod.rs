@@ -23,15 +23,17 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 pub use find::find_packages;
-pub use resolve::{DiskNotFound, Tried, windows_components};
+pub use resolve::{DiskNotFound, Resolver, Tried, windows_components};
 pub use scan::is_disk_name;
-pub(crate) use scan::is_partial;
+pub(crate) use scan::{is_partial, manifest_in};
 
 use crate::fault::FaultKind;
 use crate::manifest::{DiskEntry, Manifest, fold_case};
 
 /// Most entries looked at in one directory.
 pub const MAX_DIRECTORY: usize = 10_000;
+/// Most checkpoints of one machine. Hyper-V makes 50.
+pub const MAX_SNAPSHOTS: usize = 256;
 /// Most candidates an error lists.
 pub const MAX_CANDIDATES: usize = 20;
 /// Extension of an export under way.
@@ -130,7 +132,12 @@ impl Package {
     /// # Errors
     /// Lists what was tried.
     pub fn resolve_disk(&self, wanted: &str, extra_dirs: &[PathBuf]) -> Result<PathBuf, DiskNotFound> {
-        resolve::resolve(self, wanted, extra_dirs)
+        self.resolver(extra_dirs).find(wanted)
+    }
+
+    /// [`Self::resolve_disk`] for several disks.
+    pub fn resolver(&self, extra_dirs: &[PathBuf]) -> Resolver {
+        Resolver::new(self, extra_dirs)
     }
 
     /// Our manifest; `None` where there is none, and none that can be relied on (which `verify` says).
@@ -270,6 +277,20 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.cause.as_ref().map(|c| c as _)
+    }
+}
+
+/// How the disks of the package at `root` (resolved) are opened: parents are looked for in its own directories, which no
+/// link leads out of, and in `disk_dirs`, which the user named.
+pub fn image_options(root: &Path, disk_dirs: &[PathBuf]) -> vhdx::ImageOptions {
+    vhdx::ImageOptions {
+        parent_dirs: disk_dirs.to_vec(),
+        fenced_dirs: scan::disk_directories(root)
+            .into_iter()
+            .map(|dir| vhdx::FencedDir { dir, fence: root.to_owned() })
+            .collect(),
+        confine: Some(root.to_owned()),
+        ..vhdx::ImageOptions::default()
     }
 }
 

@@ -1,20 +1,23 @@
 //! From a path that a Windows host wrote to a file here.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::Package;
 use super::scan::{self, DISKS};
-use crate::manifest::check_name;
+use crate::manifest::{check_name, fold_case};
 
 /// Trailing directories of a Windows path that are tried.
 const MAX_DEPTH: usize = 8;
+/// Why a link is not followed.
+const OUTSIDE: &str = "leads outside the package";
 
 /// The names in a path as Windows wrote it, after drive, server or volume; both slashes separate.
-pub fn windows_components(path: &str) -> Vec<&str> {
+pub fn windows_components(path: &str) -> impl DoubleEndedIterator<Item = &str> {
     let path = path.rsplit_once(':').map_or(path, |(_, rest)| rest);
-    path.split(['\\', '/']).filter(|name| !name.is_empty() && *name != ".").collect()
+    path.split(['\\', '/']).filter(|name| !name.is_empty() && *name != ".")
 }
 
 /// A place where a disk was looked for.
@@ -55,63 +58,145 @@ fn shortened(path: &str) -> Cow<'_, str> {
     }
 }
 
-pub(super) fn resolve(
-    package: &Package,
-    wanted: &str,
-    extra_dirs: &[PathBuf],
-) -> Result<PathBuf, DiskNotFound> {
-    let mut tried = Vec::new();
-    let names = windows_components(wanted);
-    // The file's name and as many directories above it as are plain names.
-    let usable = names.iter().rev().take(MAX_DEPTH).take_while(|name| check_name(name).is_ok()).count();
-    if usable == 0 {
-        tried.push(Tried { path: PathBuf::from(wanted), why: "not a path to a file" });
-        return Err(DiskNotFound { wanted: wanted.to_owned(), tried });
-    }
-    let names = &names[names.len() - usable..];
+/// Finds disks of one package; every directory is listed once, however many disks are looked for.
+#[derive(Debug)]
+pub struct Resolver {
+    /// (directory, fence): nothing found through the directory may lie outside the fence.
+    places: Vec<(PathBuf, PathBuf)>,
+    /// What was wrong with places before anything was looked for.
+    unusable: Vec<Tried>,
+    listings: HashMap<PathBuf, Names>,
+}
 
-    // (directory, fence): nothing found through the directory may lie outside the fence.
-    let mut places: Vec<(PathBuf, PathBuf)> = Vec::new();
-    for dir in extra_dirs {
-        match std::fs::canonicalize(dir) {
-            Ok(dir) => places.push((dir.clone(), dir)),
-            Err(_) => tried.push(Tried { path: dir.clone(), why: "no such directory" }),
-        }
-    }
-    let root = &package.root;
-    match entry(root, DISKS, root) {
-        Found::One(dir) => places.push((dir, root.clone())),
-        Found::Outside(path) => tried.push(Tried { path, why: "leads outside the package" }),
-        Found::None | Found::Ambiguous => {}
-    }
-    if let Some(home) = package.configuration.path.parent() {
-        places.push((home.to_owned(), root.clone()));
-    }
-    places.push((root.clone(), root.clone()));
-    places.dedup();
-
-    for (dir, fence) in &places {
-        // The longest tail first: two disks of one name in different directories stay apart.
-        for start in 0..names.len() {
-            match descend(dir, &names[start..], fence) {
-                Found::One(path) if path.is_file() => return Ok(path),
-                Found::One(path) => tried.push(Tried { path, why: "not a file" }),
-                Found::Outside(path) => tried.push(Tried { path, why: "leads outside the package" }),
-                Found::Ambiguous => tried.push(Tried {
-                    path: dir.join(names[start..].join("/")),
-                    why: "several files differ only in case",
-                }),
-                Found::None if start + 1 == names.len() => {
-                    tried.push(Tried { path: dir.join(names[start]), why: "not there" });
+impl Resolver {
+    pub(super) fn new(package: &Package, extra_dirs: &[PathBuf]) -> Self {
+        let mut resolver = Self { places: Vec::new(), unusable: Vec::new(), listings: HashMap::new() };
+        for dir in extra_dirs {
+            match std::fs::canonicalize(dir) {
+                Ok(dir) => resolver.places.push((dir.clone(), dir)),
+                Err(_) => {
+                    resolver.unusable.push(Tried { path: dir.clone(), why: "no such directory" });
                 }
-                Found::None => {}
             }
         }
+        let root = &package.root;
+        match resolver.entry(root, DISKS, root) {
+            Found::One(dir) => resolver.places.push((dir, root.clone())),
+            Found::Outside(path) => resolver.unusable.push(Tried { path, why: OUTSIDE }),
+            Found::None | Found::Ambiguous => {}
+        }
+        if let Some(home) = package.configuration.path.parent() {
+            resolver.places.push((home.to_owned(), root.clone()));
+        }
+        resolver.places.push((root.clone(), root.clone()));
+        resolver.places.dedup();
+        resolver
     }
-    // `Virtual Hard Disks` may also be the last directory of the path that Windows wrote.
-    let mut seen = std::collections::HashSet::new();
-    tried.retain(|t| seen.insert(t.path.clone()));
-    Err(DiskNotFound { wanted: wanted.to_owned(), tried })
+
+    /// The file that `wanted`, a path as a Windows host wrote it, names; see [`Package::resolve_disk`].
+    ///
+    /// # Errors
+    /// Lists what was tried.
+    pub fn find(&mut self, wanted: &str) -> Result<PathBuf, DiskNotFound> {
+        let not_found = |tried| DiskNotFound { wanted: wanted.to_owned(), tried };
+        // The file's name and as many directories above it as are plain names.
+        let mut names: Vec<&str> = windows_components(wanted)
+            .rev()
+            .take(MAX_DEPTH)
+            .take_while(|name| check_name(name).is_ok())
+            .collect();
+        names.reverse();
+        if names.is_empty() {
+            return Err(not_found(vec![Tried { path: PathBuf::from(wanted), why: "not a path to a file" }]));
+        }
+        let mut tried = self.unusable.clone();
+        for (dir, fence) in self.places.clone() {
+            // The longest tail first: two disks of one name in different directories stay apart.
+            for start in 0..names.len() {
+                match self.descend(&dir, &names[start..], &fence) {
+                    Found::One(path) if path.is_file() => return Ok(path),
+                    Found::One(path) => tried.push(Tried { path, why: "not a file" }),
+                    Found::Outside(path) => tried.push(Tried { path, why: OUTSIDE }),
+                    Found::Ambiguous => tried.push(Tried {
+                        path: dir.join(names[start..].join("/")),
+                        why: "several files differ only in case",
+                    }),
+                    Found::None if start + 1 == names.len() => {
+                        tried.push(Tried { path: dir.join(names[start]), why: "not there" });
+                    }
+                    Found::None => {}
+                }
+            }
+        }
+        // `Virtual Hard Disks` may also be the last directory of the path that Windows wrote.
+        let mut seen = HashSet::new();
+        tried.retain(|t| seen.insert(t.path.clone()));
+        Err(not_found(tried))
+    }
+
+    fn descend(&mut self, dir: &Path, names: &[&str], fence: &Path) -> Found {
+        let mut at = dir.to_owned();
+        for name in names {
+            match self.entry(&at, name, fence) {
+                Found::One(path) => at = path,
+                other => return other,
+            }
+        }
+        Found::One(at)
+    }
+
+    /// The entry of `dir` called `name`: exactly, else the only one that differs in case.
+    fn entry(&mut self, dir: &Path, name: &str, fence: &Path) -> Found {
+        // A directory has one fence: that of the place it was reached through first, which is where it lies.
+        let names =
+            self.listings.entry(dir.to_owned()).or_insert_with(|| Names::of(dir, fence).unwrap_or_default());
+        names.find(name)
+    }
+}
+
+/// A directory's names, ready to be looked up.
+#[derive(Debug, Default)]
+struct Names {
+    exact: HashMap<String, PathBuf>,
+    /// By folded name; `None` where several differ only in case.
+    folded: HashMap<String, Option<PathBuf>>,
+    /// Links that lead outside, by folded name.
+    outside: HashMap<String, PathBuf>,
+}
+
+impl Names {
+    fn of(dir: &Path, fence: &Path) -> std::io::Result<Self> {
+        let listing = scan::list(dir, fence)?;
+        let mut names = Self::default();
+        for entry in listing.entries {
+            names
+                .folded
+                .entry(fold_case(&entry.name))
+                .and_modify(|one| *one = None)
+                .or_insert_with(|| Some(entry.path.clone()));
+            names.exact.insert(entry.name, entry.path);
+        }
+        for link in listing.escaping {
+            let name = link.file_name().map(|n| fold_case(&n.to_string_lossy())).unwrap_or_default();
+            names.outside.entry(name).or_insert(link);
+        }
+        Ok(names)
+    }
+
+    fn find(&self, name: &str) -> Found {
+        if let Some(path) = self.exact.get(name) {
+            return Found::One(path.clone());
+        }
+        let folded = fold_case(name);
+        if let Some(link) = self.outside.get(&folded) {
+            return Found::Outside(link.clone());
+        }
+        match self.folded.get(&folded) {
+            None => Found::None,
+            Some(Some(path)) => Found::One(path.clone()),
+            Some(None) => Found::Ambiguous,
+        }
+    }
 }
 
 enum Found {
@@ -119,37 +204,4 @@ enum Found {
     One(PathBuf),
     Outside(PathBuf),
     Ambiguous,
-}
-
-fn descend(dir: &Path, names: &[&str], fence: &Path) -> Found {
-    let mut at = dir.to_owned();
-    for name in names {
-        match entry(&at, name, fence) {
-            Found::One(path) => at = path,
-            other => return other,
-        }
-    }
-    Found::One(at)
-}
-
-/// The entry of `dir` called `name`: exactly, else the only one that differs in case.
-fn entry(dir: &Path, name: &str, fence: &Path) -> Found {
-    let Ok(listing) = scan::list(dir, fence) else { return Found::None };
-    if let Some(exact) = listing.entries.iter().find(|e| e.name == name) {
-        return Found::One(exact.path.clone());
-    }
-    let folded = crate::manifest::fold_case(name);
-    let outside = listing
-        .escaping
-        .iter()
-        .find(|p| p.file_name().is_some_and(|n| crate::manifest::fold_case(&n.to_string_lossy()) == folded));
-    if let Some(link) = outside {
-        return Found::Outside(link.clone());
-    }
-    let mut matching = listing.entries.iter().filter(|e| e.has_name(name));
-    match (matching.next(), matching.next()) {
-        (None, _) => Found::None,
-        (Some(one), None) => Found::One(one.path.clone()),
-        _ => Found::Ambiguous,
-    }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::{
-    ConfigKind, Configuration, DiskFile, Layout, MAX_CANDIDATES, MAX_DIRECTORY, MemberFile, NotPackage,
-    OpenError, PARTIAL, Package,
+    ConfigKind, Configuration, DiskFile, Layout, MAX_CANDIDATES, MAX_DIRECTORY, MAX_SNAPSHOTS, MemberFile,
+    NotPackage, OpenError, PARTIAL, Package,
 };
 use crate::manifest::{self, fold_case};
 use crate::shell;
@@ -89,6 +89,18 @@ pub(super) fn list(dir: &Path, fence: &Path) -> io::Result<Listing> {
     }
     listing.entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(listing)
+}
+
+/// Where a package keeps disks: Hyper-V's directories for them, however they are spelled, and the top.
+pub(super) fn disk_directories(root: &Path) -> Vec<PathBuf> {
+    let listing = list(root, root).map(|listing| listing.entries).unwrap_or_default();
+    let named = |name| listing.iter().find(move |e| e.is_dir && e.has_name(name)).map(|e| e.path.clone());
+    [DISKS, SNAPSHOTS].into_iter().filter_map(named).chain([root.to_owned()]).collect()
+}
+
+/// The manifest of the package at `root` (resolved), unless it is a link that leads out of it.
+pub(crate) fn manifest_in(root: &Path) -> Option<PathBuf> {
+    fs::canonicalize(root.join(manifest::PATH)).ok().filter(|path| path.starts_with(root))
 }
 
 /// True when the file name's extension is one that Hyper-V gives to disks.
@@ -405,9 +417,13 @@ fn build(path: &Path, root: &Path, home: &Path, chosen: &Chosen) -> Result<Packa
 
     let mut snapshots = Vec::new();
     if let Some(listing) = sub(SNAPSHOTS)? {
-        for chosen in configurations(&listing) {
-            snapshots.push(with_state(&chosen, &listing, root));
+        let chosen = configurations(&listing);
+        if chosen.len() > MAX_SNAPSHOTS {
+            let message = format!("it has {} checkpoints, more than {MAX_SNAPSHOTS}", chosen.len());
+            return Err(OpenError::new(NotPackage::TooLarge, path, message)
+                .hint("no machine has so many: name another package"));
         }
+        snapshots.extend(chosen.iter().map(|chosen| with_state(chosen, &listing, root)));
     }
     let mut disks: Vec<DiskFile> = Vec::new();
     let from_disks = sub(DISKS)?;
@@ -419,7 +435,7 @@ fn build(path: &Path, root: &Path, home: &Path, chosen: &Chosen) -> Result<Packa
     }
     disks.sort_by(|a, b| a.path.cmp(&b.path));
 
-    let manifest = fs::canonicalize(root.join(manifest::PATH)).ok().filter(|p| p.starts_with(root));
+    let manifest = manifest_in(root);
     let vagrant = top.entries.iter().any(|e| !e.is_dir && e.has_name("metadata.json"));
     let layout = match (home != root, vagrant) {
         (true, true) => Layout::Vagrant,

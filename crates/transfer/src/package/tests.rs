@@ -313,6 +313,17 @@ fn an_unreadable_directory_says_so() {
     fs::set_permissions(&machines, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+#[test]
+fn more_checkpoints_than_any_machine_has_are_not_read() {
+    let dir = Dir::new(&[&vmcx()]);
+    for n in 0..=MAX_SNAPSHOTS {
+        dir.file(&format!("Snapshots/{n}.vmcx"), b"x");
+    }
+    assert_eq!(dir.refused("").reason(), NotPackage::TooLarge);
+    fs::remove_file(dir.path("Snapshots/0.vmcx")).unwrap();
+    assert_eq!(dir.open("").unwrap().snapshots.len(), MAX_SNAPSHOTS);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
@@ -329,7 +340,7 @@ proptest! {
 
     #[test]
     fn windows_paths_are_split_without_fear(path in any::<String>()) {
-        prop_assert!(windows_components(&path).iter().all(|name| !name.contains(['\\', '/'])));
+        prop_assert!(windows_components(&path).all(|name| !name.contains(['\\', '/'])));
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use vhdx::{FileStorage, ImageOptions};
+use vhdx::FileStorage;
 
 use super::{
     Finding, Proof, Report, Severity, VerifyError, VerifyOptions, chain, chain_of, shifted, structure,
@@ -14,6 +14,7 @@ use crate::digest::{CHUNK_SIZE, Digest, Sidecar};
 use crate::fault::{Cause, FaultKind};
 use crate::hostfile::Access;
 use crate::manifest::{self, DiskEntry, FileEntry, Manifest, fold_case};
+use crate::package::image_options;
 use crate::source::{self, DiskFormat, OpenOptions, Source};
 use crate::writer::JOURNAL_PATH;
 
@@ -142,7 +143,7 @@ fn open_disk(report: &mut Report, entry: &DiskEntry, path: &Path) -> Option<Box<
     }
     let options = OpenOptions {
         access: Access::Auto,
-        image: ImageOptions { confine: Some(report.root.clone()), ..ImageOptions::default() },
+        image: image_options(&report.root, &[]),
         raw_sectors: Some((entry.logical_sector_size, entry.physical_sector_size)),
         ..OpenOptions::default()
     };

@@ -11,12 +11,14 @@ mod structure;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::copy::{CopyOptions, Progress};
 use crate::fault::{Cause, FaultKind};
+use crate::hostfile::DO_NOT_WAIT;
 use crate::manifest::{self, Manifest, ManifestError};
-use crate::package::{OpenError, Package};
+use crate::package::{OpenError, Package, is_partial, manifest_in};
 
 /// Findings kept in a report; more are counted only.
 pub const MAX_FINDINGS: usize = 1000;
@@ -205,15 +207,15 @@ impl VerifyError {
 /// Only when there is nothing that could be verified.
 pub fn verify(path: &Path, options: &VerifyOptions<'_>) -> Result<Report, VerifyError> {
     // A package whose configuration is missing is no package, but with a manifest it can be told what is missing.
-    let root = match Package::open(path) {
-        Ok(package) if package.manifest.is_some() => package.root,
+    let (root, path) = match Package::open(path) {
+        Ok(Package { root, manifest: Some(manifest), .. }) => (root, manifest),
         Ok(package) => return structure::verify(&package, options),
-        Err(error) => match fs::canonicalize(path) {
-            Ok(root) if !crate::package::is_partial(&root) && root.join(manifest::PATH).is_file() => root,
-            _ => return Err(error.into()),
-        },
+        Err(error) => {
+            let root = fs::canonicalize(path).ok().filter(|root| !is_partial(root));
+            let manifest = root.as_deref().and_then(manifest_in).filter(|path| path.is_file());
+            root.zip(manifest).ok_or(error)?
+        }
     };
-    let path = root.join(manifest::PATH);
     let bytes = read_bounded(&path, manifest::MAX_SIZE)
         .map_err(|source| VerifyError::Read { path: path.clone(), source })?;
     let manifest = Manifest::parse(&bytes).map_err(|source| VerifyError::Manifest { path, source })?;
@@ -230,13 +232,15 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens what must be a file: a pipe of that name would block the open itself.
+/// Opens what must be a file: a pipe of that name would block the open itself, also one that comes in between.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     if fs::metadata(path)?.is_file() {
-        File::open(path)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"))
+        let file = File::options().read(true).custom_flags(DO_NOT_WAIT).open(path)?;
+        if file.metadata()?.is_file() {
+            return Ok(file);
+        }
     }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"))
 }
 
 /// Adds the progress of one disk to that of those before.

@@ -2,23 +2,36 @@
 
 use std::path::Path;
 
-use vhdx::{CheckOptions, Image, ImageOptions};
+use vhdx::{CheckOptions, Image};
 
 use super::{Finding, Proof, Report, Severity, VerifyError, VerifyOptions, chain, read_bounded};
-use crate::package::{ConfigKind, Configuration, Package};
+use crate::manifest;
+use crate::package::{ConfigKind, Configuration, Package, Resolver, image_options, is_disk_name};
 
 /// Largest guest state file looked into, in bytes; real ones have 4 MiB.
 const MAX_VMGS: u64 = 64 << 20;
 /// Key under which configurations keep the path of a drive's medium.
 const PATH_KEY: &str = "pathname";
+/// Most disks that one configuration names; Hyper-V's controllers hold 260.
+const MAX_DISKS: usize = 300;
 /// Format findings taken over per disk.
 const MAX_PER_DISK: usize = 100;
 
 pub(super) fn verify(package: &Package, options: &VerifyOptions<'_>) -> Result<Report, VerifyError> {
     let mut report = Report::new(&package.root, Proof::Structure);
+    let manifest = package.root.join(manifest::PATH);
+    if manifest.symlink_metadata().is_ok() {
+        report.add(
+            "package.escapes",
+            Severity::Error,
+            &manifest,
+            "is a link that leads nowhere, or outside the package",
+        );
+    }
+    let mut resolver = package.resolver(options.disk_dirs);
     for configuration in package.configurations() {
         report.files += 1;
-        check_configuration(&mut report, package, configuration, options);
+        check_configuration(&mut report, configuration, &mut resolver);
     }
     for disk in &package.disks {
         if (options.copy.cancelled)() {
@@ -27,11 +40,7 @@ pub(super) fn verify(package: &Package, options: &VerifyOptions<'_>) -> Result<R
         report.disks += 1;
         check_disk(&mut report, &disk.path);
         // The chain, within the package and where the user said.
-        let image = ImageOptions {
-            confine: Some(package.root.clone()),
-            parent_dirs: options.disk_dirs.to_vec(),
-            ..ImageOptions::default()
-        };
+        let image = image_options(&package.root, options.disk_dirs);
         if let Err(error) = Image::open(&disk.path, &image) {
             report.add("disk.chain", Severity::Error, &disk.path, chain(&error));
         }
@@ -39,12 +48,7 @@ pub(super) fn verify(package: &Package, options: &VerifyOptions<'_>) -> Result<R
     Ok(report)
 }
 
-fn check_configuration(
-    report: &mut Report,
-    package: &Package,
-    configuration: &Configuration,
-    options: &VerifyOptions<'_>,
-) {
+fn check_configuration(report: &mut Report, configuration: &Configuration, resolver: &mut Resolver) {
     if configuration.kind == ConfigKind::Exp {
         report.add(
             "package.exp",
@@ -59,15 +63,15 @@ fn check_configuration(
             report.add("package.configuration", Severity::Error, &configuration.path, chain(&error));
         }
         Ok(document) => {
-            for (_, entry) in document.tree.walk() {
-                let Some(text) = entry.value.as_text().filter(|_| entry.name.eq_ignore_ascii_case(PATH_KEY))
-                else {
-                    continue;
-                };
-                let wanted = text.to_string_lossy();
-                if crate::package::is_disk_name(&wanted)
-                    && let Err(error) = package.resolve_disk(&wanted, options.disk_dirs)
-                {
+            let named = document.tree.walk().filter(|(_, entry)| entry.name.eq_ignore_ascii_case(PATH_KEY));
+            let disks = named.filter_map(|(_, entry)| Some(entry.value.as_text()?.to_string_lossy()));
+            for (count, wanted) in disks.filter(|path| is_disk_name(path)).enumerate() {
+                if count == MAX_DISKS {
+                    let message = format!("names more than {MAX_DISKS} disks");
+                    report.add("package.configuration", Severity::Error, &configuration.path, message);
+                    break;
+                }
+                if let Err(error) = resolver.find(&wanted) {
                     report.push(Finding {
                         id: "package.disk-missing",
                         severity: Severity::Error,

@@ -16,6 +16,22 @@ use crate::writer::{DiskPlan, PackagePlan, PackageWriter, TargetFormat};
 const SIZE: u64 = (5 << 20) - 1024;
 const CONFIG: &str = "Virtual Machines/993F7B33-6057-4D1E-A1FE-A1A1D77BE974.vmcx";
 
+#[test]
+fn a_manifest_that_is_a_link_out_of_the_package_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let package = package(dir.path());
+    let manifest = package.join(manifest::PATH);
+    let outside = dir.path().join("manifest.json");
+    fs::rename(&manifest, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &manifest).unwrap();
+    let report = verify(&package, &VerifyOptions::default()).unwrap();
+    assert_eq!(report.proof, Proof::Structure);
+    assert!(report.findings.iter().any(|f| f.id == "package.escapes" && f.severity == Severity::Error));
+    // Without a configuration the manifest could still say what is missing; not this one.
+    fs::remove_dir_all(package.join("Virtual Machines")).unwrap();
+    assert!(matches!(verify(&package, &VerifyOptions::default()), Err(VerifyError::Open(_))));
+}
+
 fn configuration() -> Vec<u8> {
     let mut tree = vmcx::Tree::new();
     tree.set("configuration/properties/name", "m").unwrap();
