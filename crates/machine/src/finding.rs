@@ -85,11 +85,14 @@ findings! {
     DISK_PARENT_MISSING = "disk-parent-missing", "A differencing disk's parent is missing or is not the one it was made on. Without it the disk's content is incomplete.";
     DISK_UNREADABLE = "disk-unreadable", "A disk was found but cannot be read as a virtual disk. `slipway disk check FILE` says what is wrong with it and where; copying the package again often helps.";
     DISK_OUTSIDE = "disk-outside-package", "The configuration names a disk outside the package. Nothing outside it is opened unless its directory is given with `--disks DIR`.";
+    DISK_OVERLAP = "disk-overlap", "Parts of the disk's file are used by two of its blocks at once, so that it shows more than it holds. A crash or a bad copy can do that; so can whoever wants to fill this host's disks. `slipway disk check FILE` lists the places, `--lenient` reads it all the same.";
+    DISK_TWICE = "disk-twice", "Two drives of the configuration hold the same disk file, which no machine can run with.";
     DISK_SECTORS = "disk-sectors", "The disk has 4,096-byte logical sectors, which the emulated controller cannot present. Choose nvme or a virtio bus.";
     PROCESSORS_BEYOND_HOST = "processors-beyond-host", "The machine has more virtual processors than this host has logical ones.";
     MEMORY_BEYOND_HOST = "memory-beyond-host", "The machine's startup memory is more than this host has.";
     DEVICE_NOT_AVAILABLE = "device-not-available", "A device of the configuration does not exist here. It is kept in the configuration and leaves with the next export, but the guest does not see it.";
     SAVED_STATE = "saved-state", "The machine was saved while running. Hyper-V's memory state cannot be resumed on QEMU; discarding it is like a power cut for the guest.";
+    GUEST_STATE = "guest-state-unreadable", "The guest state file beside the configuration cannot be read, so boot entries in it are not carried over. It is kept and leaves with the next export as it came.";
     SNAPSHOTS_LEFT = "snapshots-left", "The package holds checkpoints. The machine comes in as its current state, flattened; the checkpoints stay behind in the package.";
     DUPLICATE_ID = "duplicate-id", "A machine with this id is already here. Import under a new id.";
     GUEST_UNKNOWN = "guest-unknown", "What the guest has drivers for is not known, so it gets hardware that any guest can boot. Once virtio drivers are installed, `--hardware virtio` is faster.";
@@ -114,7 +117,48 @@ findings! {
     DEFAULT_SWITCH = "default-switch", "An adapter on Hyper-V's Default Switch is connected to this host's NAT switch, which does the same.";
     VLAN_UNREAD = "vlan-unread", "The adapter's switch port carries VLAN settings whose binary form Microsoft has not published. They are kept for the way back; name the VLAN with `--switch SRC=br0:VLAN`.";
     SETTING_INVALID = "setting-invalid", "A setting of the configuration breaks a rule that every machine keeps, such as an empty name.";
+    MORE_FINDINGS = "more-findings", "The report has more findings than are kept of one; those left out are no better than the worst shown. Resolve these and look again.";
     LEGACY_XML = "configuration-xml", "The configuration is in the older XML form; an export writes it in the same form again.";
+}
+
+/// Longest message of a finding that is kept, in characters.
+const MAX_MESSAGE: usize = 1000;
+/// Most bytes that the findings of one report take; with the machine's description they are one record of the store.
+const MAX_REPORT: usize = 16 << 10;
+
+/// As much of `findings` as is kept: long messages are cut, and what is too much is one finding of its own, as bad as the
+/// worst it stands for. Names and paths in messages come from hostile files.
+pub fn bounded(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut kept: Vec<Finding> = Vec::new();
+    let mut room = MAX_REPORT;
+    let mut rest = findings.into_iter();
+    while let Some(mut next) = rest.next() {
+        for text in [&mut next.message, &mut next.setting] {
+            if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE) {
+                text.truncate(end);
+                text.push('…');
+            }
+        }
+        let size = serde_json::to_vec(&next).map_or(MAX_REPORT, |bytes| bytes.len());
+        if size > room {
+            let left: Vec<Finding> = std::iter::once(next).chain(rest).collect();
+            let worst = left.iter().map(|f| f.severity).max().unwrap_or(Severity::Info);
+            let message = format!("{} more findings are left out", left.len());
+            let mut more = Finding::new(MORE_FINDINGS, worst, "report", message);
+            // Whether they can be resolved is what the verdict needs to know.
+            more.fix = match Verdict::of(&left) {
+                Verdict::Fixable => {
+                    left.into_iter().find(|f| f.severity == Severity::Error).and_then(|f| f.fix)
+                }
+                Verdict::Ready | Verdict::Blocked => None,
+            };
+            kept.push(more);
+            break;
+        }
+        room -= size;
+        kept.push(next);
+    }
+    kept
 }
 
 impl Finding {
@@ -158,6 +202,23 @@ mod tests {
         assert_eq!(Verdict::of(std::slice::from_ref(&info)), Verdict::Ready);
         assert_eq!(Verdict::of(&[info.clone(), fixable.clone()]), Verdict::Fixable);
         assert_eq!(Verdict::of(&[info, fixable, blocked]), Verdict::Blocked);
+    }
+
+    #[test]
+    fn a_report_that_would_not_end_is_cut_and_says_so() {
+        let finding = |severity, length| Finding::new(DISK_MISSING, severity, "s", "é".repeat(length));
+        let few = vec![finding(Severity::Error, 10), finding(Severity::Info, 10)];
+        assert_eq!(bounded(few.clone()), few);
+        let long = bounded(vec![finding(Severity::Error, 1 << 20)]);
+        assert_eq!(long[0].message.chars().count(), MAX_MESSAGE + 1);
+        let mut many = vec![finding(Severity::Info, 10); 1000];
+        many.push(finding(Severity::Error, 10).fix("--disks DIR"));
+        let cut = bounded(many.clone());
+        assert!(serde_json::to_vec(&cut).unwrap().len() < MAX_REPORT + 512);
+        assert_eq!(cut.last().unwrap().id, MORE_FINDINGS);
+        assert_eq!(Verdict::of(&cut), Verdict::of(&many));
+        many.push(finding(Severity::Error, 10));
+        assert_eq!(Verdict::of(&bounded(many)), Verdict::Blocked);
     }
 
     #[test]

@@ -172,7 +172,12 @@ pub fn commit(store: &dyn Store, conditions: Vec<Condition>, operations: Vec<Ope
 
 /// The domain's error for a failure of the store.
 pub fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
-    if is_full(&e) {
+    if has_kind(&e, store::ErrorKind::TooLarge) {
+        return Error::new(Reason::InvalidArgument, "it is more than one record of the store can hold")
+            .hint("shorten its names, notes, or lists")
+            .caused_by(e);
+    }
+    if has_kind(&e, store::ErrorKind::Full) {
         return Error::new(Reason::NoSpace, "the store cannot grow")
             .hint("free some space in the file system of the data directory, and try again")
             .caused_by(e);
@@ -182,10 +187,10 @@ pub fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
         .caused_by(e)
 }
 
-fn is_full(e: &(dyn std::error::Error + 'static)) -> bool {
+fn has_kind(e: &(dyn std::error::Error + 'static), kind: store::ErrorKind) -> bool {
     let mut at = Some(e);
     while let Some(e) = at {
-        if e.downcast_ref::<store::Error>().is_some_and(|e| e.kind() == store::ErrorKind::Full) {
+        if e.downcast_ref::<store::Error>().is_some_and(|e| e.kind() == kind) {
             return true;
         }
         at = e.source();

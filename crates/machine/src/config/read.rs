@@ -15,6 +15,13 @@ use crate::settings::{
     Settings,
 };
 
+/// Longest path that Windows takes, in characters.
+const MAX_PATH: usize = 32_767;
+/// Most bytes of a name or word that become a setting: more than any may have. What is beyond stays in the configuration.
+const MAX_WORD: usize = 1024;
+/// The same for a machine's notes.
+const MAX_NOTES: usize = 8 << 10;
+
 /// Newest configuration version whose keys are known here (12.0, Server 2025), times 256.
 pub(crate) const NEWEST_VERSION: i64 = 12 << 8;
 
@@ -93,6 +100,14 @@ pub enum ReadError {
         /// What is there.
         value: String,
     },
+    /// A path that Windows could not have written.
+    #[error("`{key}` has {length} characters, more than the {MAX_PATH} of the longest path")]
+    LongPath {
+        /// Key path.
+        key: String,
+        /// Its length.
+        length: usize,
+    },
     /// More of something than a machine can have.
     #[error("{what}: more than {limit}")]
     TooMany {
@@ -147,6 +162,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// A text that is shown and kept, cut where no such text goes on.
+    pub(super) fn word(&self, path: &str) -> Option<String> {
+        self.text(path).map(|text| cut(text, MAX_WORD))
+    }
+
     pub(super) fn bool(&self, path: &str) -> Option<bool> {
         match self.value(path)? {
             Value::Bool(b) => Some(*b),
@@ -186,6 +206,11 @@ impl<'a> Node<'a> {
     }
 }
 
+fn cut(mut text: String, most: usize) -> String {
+    text.truncate(text.floor_char_boundary(most));
+    text
+}
+
 /// A GUID in any of the spellings a configuration uses (with or without braces, either case).
 pub(super) fn guid(text: &str) -> Option<Uuid> {
     Uuid::try_parse(text.trim().trim_start_matches('{').trim_end_matches('}')).ok()
@@ -200,8 +225,8 @@ pub fn read(tree: &Tree) -> Result<Configuration, ReadError> {
         found: tree.entries.iter().take(4).map(|e| format!("`{}`", e.name)).collect::<Vec<_>>().join(", "),
     })?;
     let id_text = root
-        .text("properties/global_id")
-        .or_else(|| root.text("settings/global/logical_id"))
+        .word("properties/global_id")
+        .or_else(|| root.word("settings/global/logical_id"))
         .unwrap_or_default();
     let id = guid(&id_text)
         .ok_or(ReadError::BadId { key: "configuration/properties/global_id", value: id_text })?;
@@ -221,7 +246,7 @@ pub fn read(tree: &Tree) -> Result<Configuration, ReadError> {
         node.arrays(&mut nvram);
     }
     let settings = Settings {
-        name: root.text("properties/name").unwrap_or_default(),
+        name: root.word("properties/name").unwrap_or_default(),
         notes: notes(&root),
         generation,
         config_version: version,
@@ -261,7 +286,7 @@ pub fn read(tree: &Tree) -> Result<Configuration, ReadError> {
 }
 
 fn notes(root: &Node<'_>) -> String {
-    root.text("properties/notes").unwrap_or_default()
+    cut(root.text("properties/notes").unwrap_or_default(), MAX_NOTES)
 }
 
 fn quantity(root: &Node<'_>, path: &str, otherwise: u64) -> u64 {
@@ -278,7 +303,7 @@ fn memory(root: &Node<'_>) -> Memory {
 }
 
 fn firmware(bios: Option<&Node<'_>>, generation: Generation) -> Firmware {
-    let text = |key: &str| bios.and_then(|b| b.text(key)).filter(|t| !t.is_empty());
+    let text = |key: &str| bios.and_then(|b| b.word(key)).filter(|t| !t.is_empty());
     let boot_order = bios
         .and_then(|b| b.node("boot"))
         .map(|boot| {
@@ -334,7 +359,7 @@ fn manifest(root: &Node<'_>) -> BTreeMap<Uuid, (Uuid, String)> {
         .filter_map(|(_, dev)| {
             let kind = guid(&dev.text("device")?)?;
             let instance = guid(&dev.text("instance")?)?;
-            Some((instance, (kind, dev.text("name").unwrap_or_default())))
+            Some((instance, (kind, dev.word("name").unwrap_or_default())))
         })
         .collect()
 }
@@ -363,9 +388,12 @@ fn controllers(
         for (number, controller) in Node(children).numbered("controller") {
             let mut plugged = Vec::new();
             for (slot, drive) in controller.numbered("drive") {
-                let media = drive.text("type").unwrap_or_default();
+                let media = drive.word("type").unwrap_or_default();
                 let path = drive.text("pathname").unwrap_or_default();
                 let key = format!("configuration/{}/controller{number}/drive{slot}", entry.name);
+                if path.len() > MAX_PATH && path.chars().count() > MAX_PATH {
+                    return Err(ReadError::LongPath { key, length: path.chars().count() });
+                }
                 let mut disk = None;
                 let media_of = match media.as_str() {
                     "NONE" | "" => continue,
@@ -431,16 +459,16 @@ fn adapters(
                 .is_some_and(|(_, name)| name.to_ascii_lowercase().contains("emulated"));
         let connected = node.bool("IsConnected").unwrap_or(false);
         let source_switch = node
-            .text("Connection/AltSwitchName")
+            .word("Connection/AltSwitchName")
             .filter(|n| !n.is_empty())
-            .or_else(|| node.text("SwitchName").filter(|n| !n.is_empty()));
+            .or_else(|| node.word("SwitchName").filter(|n| !n.is_empty()));
         if node.node(&format!("Connection/Feature_{VLAN_FEATURE}")).is_some() {
             vlan_unread.push(instance);
         }
         found.push(Adapter {
             instance,
             name: node
-                .text("FriendlyName")
+                .word("FriendlyName")
                 .filter(|n| !n.is_empty())
                 .unwrap_or_else(|| "Network Adapter".to_owned()),
             mac: node

@@ -1,17 +1,20 @@
 //! A look at one disk of a package: which file it is, what its chain is made of, and what lies on it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use transfer::manifest::{DiskEntry, Manifest};
-use transfer::package::{DiskNotFound, Package, windows_components};
+use transfer::package::{
+    DiskNotFound, Package, image_options as image_options_of_package, windows_components,
+};
 use transfer::source::{self, DiskFormat as Found, OpenOptions, Source};
 use uuid::Uuid;
-use vhdx::{DiskKind, Image, ImageOptions, MissingParent};
+use vhdx::{CheckOptions, DiskKind, Image, ImageOptions};
 
 use crate::config::ConfiguredDrive;
 use crate::disk::{DiskFormat, file_name};
 use crate::error::chain;
 use crate::finding::{self, Finding, Severity};
+use crate::names::safe_file_name;
 use crate::planned::{ImportMode, ImportRequest, PlannedBootEntry, PlannedDisk};
 use crate::settings::Generation;
 
@@ -25,17 +28,12 @@ pub(super) struct Look {
 
 /// How the disk of a plan found at `path` is opened, now and again when it is copied.
 pub(super) fn image_options(path: &Path, package: &Path, request: &ImportRequest) -> ImageOptions {
-    let mut parent_dirs =
-        vec![package.join("Virtual Hard Disks"), package.join("Snapshots"), package.to_owned()];
-    parent_dirs.extend(request.disk_dirs.iter().cloned());
+    let options = image_options_of_package(package, &request.disk_dirs);
     ImageOptions {
-        parents: Vec::new(),
-        parent_dirs,
         // A disk elsewhere, in a directory that the user named, has its own directory as the fence.
-        confine: path.starts_with(package).then(|| package.to_owned()),
-        missing_parent: MissingParent::Refuse,
-        ignore_linkage: false,
+        confine: options.confine.filter(|fence| path.starts_with(fence)),
         lenient: request.lenient,
+        ..options
     }
 }
 
@@ -54,12 +52,12 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Looks at the disk that `drive` names.
-pub(super) fn look(drive: &ConfiguredDrive, id: Uuid, place: &Place<'_>) -> Look {
+/// The disk that `drive` names, nothing known of it yet.
+pub(super) fn unseen(drive: &ConfiguredDrive, id: Uuid, place: &Place<'_>) -> PlannedDisk {
     let name = file_name(&drive.path);
     let name =
         if name.is_empty() { format!("disk {}-{}.vhdx", drive.number, drive.slot) } else { name.to_owned() };
-    let mut disk = PlannedDisk {
+    PlannedDisk {
         id,
         source_path: drive.path.clone(),
         name,
@@ -74,9 +72,19 @@ pub(super) fn look(drive: &ConfiguredDrive, id: Uuid, place: &Place<'_>) -> Look
         physical_sector_size: 4096,
         virtual_disk_id: (place.ids)(),
         boot_entries: Vec::new(),
-    };
+    }
+}
+
+/// Looks at the disk that `drive` names, found at `found`.
+pub(super) fn look(
+    drive: &ConfiguredDrive,
+    id: Uuid,
+    found: Result<PathBuf, DiskNotFound>,
+    place: &Place<'_>,
+) -> Look {
+    let mut disk = unseen(drive, id, place);
     let mut findings = Vec::new();
-    let path = match place.package.resolve_disk(&drive.path, &place.request.disk_dirs) {
+    let path = match found {
         Ok(path) => path,
         Err(missing) => {
             findings.push(not_found(drive, &missing));
@@ -86,8 +94,15 @@ pub(super) fn look(drive: &ConfiguredDrive, id: Uuid, place: &Place<'_>) -> Look
     disk.file = Some(path.clone());
     match open(&path, place, &mut disk, &mut findings) {
         Ok(source) => {
-            let measured = transfer::copy::measure(&*source, 0, source.size(), &|| false);
-            disk.data_bytes = measured.map_or(disk.virtual_size, |m| m.data);
+            match transfer::copy::measure(&*source, 0, source.size(), &|| false) {
+                Ok(measured) => disk.data_bytes = measured.data,
+                Err(e) => findings.push(Finding::new(
+                    finding::DISK_UNREADABLE,
+                    Severity::Error,
+                    disk_setting(&path),
+                    chain(&e),
+                )),
+            }
             let content = probe::probe(&Reader(&*source), disk.logical_sector_size).ok();
             Look { disk, findings, content }
         }
@@ -100,7 +115,7 @@ pub(super) fn look(drive: &ConfiguredDrive, id: Uuid, place: &Place<'_>) -> Look
 
 /// A disk that is not there, or only where nothing is opened unasked.
 fn not_found(drive: &ConfiguredDrive, missing: &DiskNotFound) -> Finding {
-    let outside = windows_components(&drive.path).contains(&"..")
+    let outside = windows_components(&drive.path).any(|name| name == "..")
         || missing.tried.iter().any(|t| t.why.contains("outside the package"));
     let id = if outside { finding::DISK_OUTSIDE } else { finding::DISK_MISSING };
     Finding::new(id, Severity::Error, drive.key.clone(), missing.to_string()).fix("--disks DIR")
@@ -139,6 +154,12 @@ fn open(
     let options = image_options(path, &place.package.root, request);
     let image = Image::open(path, &options).map_err(|e| Box::new(open_finding(path, &e, request)))?;
     describe(disk, &image);
+    if let Some(message) = overlap(disk).filter(|_| !request.lenient) {
+        return Err(Box::new(
+            Finding::new(finding::DISK_OVERLAP, Severity::Error, disk_setting(path), message)
+                .fix("--lenient"),
+        ));
+    }
     if image.layers().iter().any(|l| l.info.log_pending) {
         findings.push(Finding::new(
             finding::PENDING_LOG,
@@ -191,6 +212,16 @@ pub(super) fn open_source(
     }
 }
 
+/// Where a file of the chain uses one part of itself twice, if any does. Only then can a disk hold more than its files.
+fn overlap(disk: &PlannedDisk) -> Option<String> {
+    disk.chain.iter().find_map(|path| {
+        // What else breaks a rule there, opening it has judged.
+        let report = vhdx::check(path, &CheckOptions { max_findings: 0 }).ok()?;
+        let found = report.overlap()?;
+        Some(format!("`{}` at byte {}: {}", path.display(), found.offset, found.message))
+    })
+}
+
 fn disk_setting(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
@@ -233,7 +264,8 @@ fn describe(disk: &mut PlannedDisk, image: &Image) {
     if layers.len() > 1
         && let Some(name) = base.path.as_deref().and_then(Path::file_name)
     {
-        disk.name = name.to_string_lossy().into_owned();
+        // A parent's name is the file's own: no rule has been kept by anybody who gave it.
+        disk.name = safe_file_name(&name.to_string_lossy());
     }
 }
 

@@ -1,9 +1,11 @@
 //! The plan: everything that an import would do, found out without doing any of it.
 
 use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use transfer::package::Package;
+use transfer::package::{Package, Resolver};
 use uuid::Uuid;
 use vmcx::vmgs;
 
@@ -17,8 +19,16 @@ use crate::report::{self, HostFacts};
 use crate::settings::{Generation, Media, Settings};
 use crate::switch::SwitchRecord;
 
-/// Largest guest state or runtime state file that is read, in bytes (real ones: 4 MiB and 64 KiB).
-const MAX_STATE_FILE: u64 = crate::blob::MAX_BLOB;
+/// Largest configuration that is read, in bytes (real ones: 100 KiB).
+const MAX_CONFIGURATION: u64 = 16 << 20;
+/// Largest runtime state file that is read, in bytes (real ones of a machine that is off: 64 KiB). A larger one holds memory.
+const MAX_RUNTIME_STATE: u64 = 16 << 20;
+/// Largest guest state file that is read, in bytes (real ones: 4 MiB).
+const MAX_GUEST_STATE: u64 = crate::blob::MAX_BLOB;
+/// Most disks of one machine: all of them become records in one transaction of the store.
+const MAX_DISKS: usize = 56;
+/// Most bytes that the description of a machine and its disks takes; with the report it is one record of the store.
+const MAX_DESCRIPTION: usize = 40 << 10;
 
 /// What a plan is made against.
 pub struct Surroundings<'a> {
@@ -94,20 +104,37 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
         .hint("it is damaged or no machine's: fetch it again, or export the machine again")
         .caused_by(e)
     };
-    let configuration_bytes = read_small(&path)?;
+    let configuration_bytes = read_small(&path, MAX_CONFIGURATION)?;
     let document = vmcx::read(&configuration_bytes).map_err(|e| bad(e.into()))?;
     let mut configuration = config::read(&document.tree).map_err(|e| bad(e.into()))?;
-    let runtime = read_member(package.configuration.runtime_state.as_ref().map(|m| m.path.as_path()))?;
-    if has_saved_state(runtime.as_deref(), &package) {
-        configuration.saved = SavedState::Present;
+    let runtime = match &package.configuration.runtime_state {
+        // Saved memory can be huge; that it is there is all that matters of it.
+        Some(state) if state.size > MAX_RUNTIME_STATE => None,
+        Some(state) => Some(read_small(&state.path, MAX_RUNTIME_STATE)?),
+        None => None,
+    };
+    let mut findings = Vec::new();
+    let memory = memory_in(runtime.as_deref(), &package);
+    match &memory {
+        Memory::Saved => configuration.saved = SavedState::Present,
+        // Memory in there is lost either way; whoever imports it says that it may be.
+        Memory::Unknown(why) if !request.discard_saved_state => {
+            let message =
+                format!("the runtime state cannot be read, so memory saved in it would be lost: {why}");
+            let unreadable = Finding::new(finding::SAVED_STATE, Severity::Error, "runtime state", message);
+            findings.push(unreadable.fix("--discard-saved-state"));
+        }
+        Memory::None | Memory::Unknown(_) => {}
     }
-    let guest_state = read_member(package.configuration.guest_state.as_ref().map(|m| m.path.as_path()))?;
+    let guest_state = match &package.configuration.guest_state {
+        Some(state) => Some(read_small(&state.path, MAX_GUEST_STATE)?),
+        None => None,
+    };
 
     renew_disks(&mut configuration, around.ids);
     let mut settings = configuration.settings.clone();
     report::refine(&mut settings, request);
     let id = request.id.unwrap_or_else(|| if request.new_id { (around.ids)() } else { configuration.id });
-    let mut findings = Vec::new();
     // An id made just now is nobody's.
     if (request.id.is_some() || !request.new_id) && (around.exists)(id) {
         findings.push(
@@ -136,9 +163,11 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
     new_switches.iter_mut().for_each(|switch| switch.id = (around.ids)());
     let old_firmware = guest_state_findings(&configuration, &settings, guest_state.as_deref(), &mut findings);
     let known = old_firmware || super::firmware::configured_entries(&configuration.nvram) > 0;
+    let mut resolver = package.resolver(&request.disk_dirs);
+    let place = disk::Place::new(&package, request, around.ids);
     let (disks, contents) =
-        look_at_disks(&configuration, &package, (request, around.ids), &mut settings, &mut findings, known);
-    dvds(&configuration, &package, request, &mut settings, &mut findings);
+        look_at_disks(&configuration, &place, &mut resolver, &mut settings, &mut findings, known);
+    dvds(&configuration, &mut resolver, request, &mut settings, &mut findings);
     let seen = drivers::Seen { disks: &disks, contents: &contents };
     findings.extend(drivers::choose(&mut settings, request, seen));
     if let Some((target, free)) = &around.target {
@@ -146,7 +175,10 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
         findings.extend(report::space(request, target, needed, *free));
     }
     findings.extend(report::unsound(&settings));
-    let runtime_state = if configuration.saved == SavedState::None { runtime } else { None };
+    findings.extend(too_much(&settings, &disks));
+    let findings = finding::bounded(findings);
+    let off = configuration.saved == SavedState::None && matches!(memory, Memory::None);
+    let runtime_state = runtime.filter(|_| off);
     Ok(Plan {
         package,
         configuration,
@@ -176,44 +208,63 @@ fn renew_disks(configuration: &mut Configuration, ids: &dyn Fn() -> Uuid) {
     }
 }
 
-/// Reads a configuration-sized file.
-fn read_small(path: &Path) -> Result<Vec<u8>> {
-    let length = fs::metadata(path).map_err(|e| Error::io("open", path, e))?.len();
-    if length > MAX_STATE_FILE {
+/// What no record could hold: said before anything is copied, not after.
+fn too_much(settings: &Settings, disks: &[PlannedDisk]) -> Option<Finding> {
+    let size = serde_json::to_vec(&(settings, disks)).map_or(0, |bytes| bytes.len());
+    let message = if disks.len() > MAX_DISKS {
+        format!("the machine has {} disks, and {MAX_DISKS} are the most that are imported", disks.len())
+    } else if size > MAX_DESCRIPTION {
+        format!("the machine's description takes {size} bytes, more than the {MAX_DESCRIPTION} kept of one")
+    } else {
+        return None;
+    };
+    Some(Finding::new(finding::SETTING_INVALID, Severity::Error, "settings", message))
+}
+
+/// Reads a file that has at most `limit` bytes, also should it grow meanwhile.
+fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let read = || {
+        // A pipe that has taken the file's place is not waited for.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = fs::File::options().read(true).custom_flags(flags).open(path)?;
+        let mut bytes = Vec::new();
+        file.take(limit + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|e| Error::io("read", path, e))?;
+    if bytes.len() as u64 > limit {
         return Err(Error::new(
             Reason::BadPackage,
-            format!(
-                "`{}` has {length} bytes, more than the {MAX_STATE_FILE} that are read of such a file",
-                path.display()
-            ),
+            format!("`{}` has more than the {limit} bytes that are read of such a file", path.display()),
         )
-        .hint("no machine's configuration is that large: fetch the package again"));
+        .hint("no machine's file of this kind is that large: fetch the package again"));
     }
-    fs::read(path).map_err(|e| Error::io("read", path, e))
+    Ok(bytes)
 }
 
-fn read_member(path: Option<&Path>) -> Result<Option<Vec<u8>>> {
-    match path {
-        // Saved memory can be huge; that it is there is all that matters of it.
-        Some(p) if fs::metadata(p).is_ok_and(|m| m.len() > MAX_STATE_FILE) => Ok(None),
-        Some(p) => read_small(p).map(Some),
-        None => Ok(None),
-    }
+/// Whether memory was saved with the machine.
+enum Memory {
+    None,
+    Saved,
+    /// It cannot be told, and why.
+    Unknown(String),
 }
 
-/// Whether memory was saved: the runtime state says so, is too large to say anything else, or the older files are there.
-fn has_saved_state(runtime: Option<&[u8]>, package: &Package) -> bool {
+/// The runtime state says that memory was saved, is too large to say anything else, or the older files are there.
+fn memory_in(runtime: Option<&[u8]>, package: &Package) -> Memory {
     if !package.configuration.saved_state.is_empty() {
-        return true;
+        return Memory::Saved;
     }
     match (runtime, &package.configuration.runtime_state) {
-        (Some(bytes), _) => vmcx::read(bytes).is_ok_and(|d| {
-            ["savedstate", "configuration/savedstate", "savedVM", "configuration/savedVM"]
-                .iter()
-                .any(|k| d.tree.contains(k))
-        }),
-        (None, Some(_)) => true,
-        (None, None) => false,
+        (Some(bytes), _) => match vmcx::read(bytes) {
+            Ok(d) => {
+                let keys = ["savedstate", "configuration/savedstate", "savedVM", "configuration/savedVM"];
+                if keys.iter().any(|k| d.tree.contains(k)) { Memory::Saved } else { Memory::None }
+            }
+            Err(e) => Memory::Unknown(chain(&e)),
+        },
+        (None, Some(_)) => Memory::Saved,
+        (None, None) => Memory::None,
     }
 }
 
@@ -234,7 +285,18 @@ fn guest_state_findings(
     findings: &mut Vec<Finding>,
 ) -> bool {
     let Some(bytes) = guest_state else { return false };
-    let Ok(state) = vmgs::parse(bytes) else { return false };
+    let state = match vmgs::parse(bytes) {
+        Ok(state) => state,
+        Err(e) => {
+            findings.push(Finding::new(
+                finding::GUEST_STATE,
+                Severity::Warning,
+                "guest state",
+                format!("the guest state file cannot be read: {}", chain(&e)),
+            ));
+            return false;
+        }
+    };
     if state.encrypted() && !configuration.shielded {
         findings.push(Finding::new(
             finding::SHIELDED,
@@ -257,13 +319,12 @@ fn guest_state_findings(
 
 fn look_at_disks(
     configuration: &Configuration,
-    package: &Package,
-    (request, ids): (&ImportRequest, &dyn Fn() -> Uuid),
+    place: &disk::Place<'_>,
+    resolver: &mut Resolver,
     settings: &mut Settings,
     findings: &mut Vec<Finding>,
     known_to_firmware: bool,
 ) -> (Vec<PlannedDisk>, Vec<Option<probe::DiskReport>>) {
-    let place = disk::Place::new(package, request, ids);
     let mut disks: Vec<PlannedDisk> = Vec::new();
     let mut contents = Vec::new();
     for drive in &configuration.drives {
@@ -277,15 +338,37 @@ fn look_at_disks(
             }
             continue;
         }
-        let look = disk::look(drive, id, &place);
+        // What is beyond that is counted, but not looked at.
+        if disks.len() > MAX_DISKS {
+            disks.push(disk::unseen(drive, id, place));
+            contents.push(None);
+            continue;
+        }
+        let look = disk::look(drive, id, resolver.find(&drive.path), place);
         findings.extend(look.findings);
         let mut disk = look.disk;
+        if let Some(other) = disks.iter().find(|other| same(&disk, other)) {
+            findings.push(Finding::new(
+                finding::DISK_TWICE,
+                Severity::Error,
+                drive.key.clone(),
+                format!(
+                    "disk `{}` is in two drives, the other time as `{}`",
+                    disk.source_path, other.source_path
+                ),
+            ));
+        }
         unique_name(&mut disk, &disks);
         disks.push(disk);
         contents.push(look.content);
     }
     findings.extend(disk::content(settings.generation, &mut disks, &contents, known_to_firmware));
     (disks, contents)
+}
+
+/// Whether both were found to be one file, under whatever names.
+fn same(a: &PlannedDisk, b: &PlannedDisk) -> bool {
+    a.file.as_deref().zip(b.file.as_deref()).is_some_and(|(a, b)| crate::inuse::same_file(a, b))
 }
 
 /// Two disks of one machine may have the same file name in different folders; here they share one.
@@ -308,13 +391,13 @@ fn unique_name(disk: &mut PlannedDisk, earlier: &[PlannedDisk]) {
 /// Finds the images in DVD drives; one that is not found leaves the drive empty.
 fn dvds(
     configuration: &Configuration,
-    package: &Package,
+    resolver: &mut Resolver,
     request: &ImportRequest,
     settings: &mut Settings,
     findings: &mut Vec<Finding>,
 ) {
     for drive in configuration.drives.iter().filter(|d| d.media == "ISO" && !d.path.is_empty()) {
-        let Ok(path) = package.resolve_disk(&drive.path, &request.disk_dirs) else {
+        let Ok(path) = resolver.find(&drive.path) else {
             findings.push(Finding::new(
                 finding::DVD_MISSING,
                 Severity::Info,
