@@ -1,7 +1,9 @@
 //! Connections: accepting them, limiting them, ending them.
 //!
 //! A connection belongs to one peer, found out before its first byte is read. Every wait for the client has a limit, so
-//! a slow or silent one holds a slot for seconds, not for ever. Who is admitted is the caller's policy.
+//! a slow or silent one holds a place for seconds, not for ever, and makes room for others before that
+//! ([`super::places`]). Those who are not admitted have places of their own, to be told so. Who is admitted is the
+//! caller's policy.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,14 +14,18 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::net::UnixListener;
 use tokio::net::unix::UCred;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::Instrument;
 use tracing::field::Empty;
 
+use super::patience::Patient;
+use super::places::{Place, Places, Seat};
 use super::{MAX_BODY, Peer, Refusal};
 
 /// Largest head of a request in bytes.
@@ -38,10 +44,14 @@ const OWN_DAEMON: &str = "run a daemon of your own with `slipway serve`, or ask 
 pub struct Limits {
     /// Connections at a time.
     pub connections: u32,
+    /// Connections at a time of those who are not admitted, beside the others.
+    pub strangers: u32,
     /// Longest that the head of a request may take, and the silence before one on a kept connection.
     pub head: Duration,
     /// Longest that the body of a request may take.
     pub body: Duration,
+    /// Longest that an answer may wait for its client to read on.
+    pub answer: Duration,
     /// How long requests under way may take to end when the server stops.
     pub grace: Duration,
 }
@@ -49,7 +59,14 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let patience = Duration::from_secs(15);
-        Self { connections: 256, head: patience, body: patience, grace: Duration::from_secs(5) }
+        Self {
+            connections: 256,
+            strangers: 16,
+            head: patience,
+            body: patience,
+            answer: Duration::from_secs(30),
+            grace: Duration::from_secs(5),
+        }
     }
 }
 
@@ -66,7 +83,9 @@ pub async fn serve(
     let router = router
         .layer(middleware::from_fn(move |request, next| whole_body(limits.body, request, next)))
         .layer(middleware::from_fn(with_span));
-    let slots = Arc::new(Semaphore::new(limits.connections as usize));
+    let places = Places::new(limits.connections);
+    let outside = Places::new(limits.strangers);
+    let mut complaints = Complaints::default();
     let (stopping, stopped) = watch::channel(false);
     tokio::pin!(stop);
     loop {
@@ -78,51 +97,97 @@ pub async fn serve(
             Ok((stream, _)) => stream,
             Err(e) => {
                 // Out of descriptors, most likely: others end and free some.
-                tracing::warn!("a connection was not accepted: {e}");
+                complaints.make(|| format!("a connection was not accepted: {e}"));
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            tracing::warn!("more than {} connections: one was closed", limits.connections);
-            continue;
         };
         let peer = match stream.peer_cred() {
             Ok(who) => admit(&who).ok_or_else(|| format!("uid {} may not use this daemon", who.uid())),
             Err(e) => Err(format!("a connection does not say whose it is: {e}")),
         };
-        let service = match peer {
-            Ok(peer) => router.clone().layer(axum::Extension(peer)),
-            Err(why) => {
-                tracing::warn!("{why}");
-                Router::new().fallback(move || {
-                    let why = why.clone();
-                    async move { Refusal::new(machine::Reason::AccessDenied, why).hint(OWN_DAEMON) }
-                })
-            }
+        if let Err(why) = &peer {
+            complaints.make(|| why.clone());
+        }
+        let Some(place) = (if peer.is_ok() { &places } else { &outside }).take() else {
+            complaints
+                .make(|| format!("{} connections are being answered: one was closed", limits.connections));
+            continue;
         };
-        let stopped = stopped.clone();
-        tokio::spawn(async move {
-            connection(stream, service, limits.head, stopped).await;
-            drop(slot);
-        });
+        let (router, peer) = match peer {
+            Ok(peer) => (router.clone(), Some(peer)),
+            Err(why) => (refusing(why), None),
+        };
+        tokio::spawn(connection(
+            Patient::new(stream, limits.answer),
+            router,
+            peer,
+            limits,
+            place,
+            stopped.clone(),
+        ));
     }
     drop(listener);
     let _ = stopping.send(true);
-    // Every slot free again means that every connection has ended.
-    let _ = tokio::time::timeout(limits.grace, slots.acquire_many(limits.connections)).await;
+    let _ = tokio::time::timeout(limits.grace, places.emptied()).await;
 }
 
-async fn connection(stream: UnixStream, router: Router, head: Duration, mut stopped: watch::Receiver<bool>) {
+/// What somebody who is not admitted gets to see.
+fn refusing(why: String) -> Router {
+    Router::new().fallback(move || {
+        let why = why.clone();
+        async move { Refusal::new(machine::Reason::AccessDenied, why).hint(OWN_DAEMON) }
+    })
+}
+
+/// Warnings about clients, at most one a second: whoever connects may connect again at once.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+    kept_back: u64,
+}
+
+impl Complaints {
+    fn make(&mut self, what: impl FnOnce() -> String) {
+        if self.last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+            self.kept_back += 1;
+            return;
+        }
+        self.last = Some(Instant::now());
+        match std::mem::take(&mut self.kept_back) {
+            0 => tracing::warn!("{}", what()),
+            more => tracing::warn!("{} ({more} warnings of this kind were left out)", what()),
+        }
+    }
+}
+
+async fn connection(
+    stream: Patient,
+    router: Router,
+    peer: Option<Peer>,
+    limits: Limits,
+    place: Place,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let service = TowerToHyperService::new(router);
+    let seat = Arc::clone(&place.seat);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&seat));
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
+        service.call(request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head)
+        .header_read_timeout(limits.head)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
+        () = place.seat.asked_to_leave() => return,
         _ = stopped.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -150,7 +215,14 @@ async fn whole_body(limit: Duration, request: Request, next: Next) -> Response {
         return Refusal::body(format!("the request's body is larger than {MAX_BODY} bytes")).into_response();
     }
     match tokio::time::timeout(limit, axum::body::to_bytes(body, MAX_BODY)).await {
-        Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Ok(bytes)) => {
+            let answering = parts.extensions.get::<Arc<Seat>>().map(Seat::answer);
+            let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+            match answering {
+                Some(answering) => answering.until_sent(response),
+                None => response,
+            }
+        }
         Ok(Err(e)) => {
             Refusal::body(format!("the request's body was not read: {}", machine::chain(&e))).into_response()
         }

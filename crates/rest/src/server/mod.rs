@@ -9,6 +9,8 @@ pub(crate) mod jobs;
 mod listen;
 pub(crate) mod machines;
 mod metrics;
+mod patience;
+mod places;
 pub(crate) mod planned;
 mod pulse;
 pub(crate) mod simulator;

@@ -155,23 +155,65 @@ fn slow_and_oversized_requests_do_not_hold_a_connection() {
     assert_eq!(served.edge.tokio.block_on(served.client().version()).unwrap().api, "v1");
 }
 
+/// A connection that has asked for something and got the first byte of the answer.
+fn asking(served: &Served, path: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(&served.socket).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 1]).unwrap();
+    stream
+}
+
 #[test]
 fn connections_beyond_the_limit_are_closed_and_their_places_come_free() {
     let served = Served::new(Limits { connections: 2, ..Limits::default() }, true);
-    let hold: Vec<UnixStream> = (0..2)
-        .map(|_| {
-            let mut stream = UnixStream::connect(&served.socket).unwrap();
-            stream.write_all(b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-            let mut first = [0; 1];
-            stream.read_exact(&mut first).unwrap();
-            stream
-        })
-        .collect();
+    let hold = [asking(&served, "/v1/events"), asking(&served, "/v1/events")];
     let mut third = UnixStream::connect(&served.socket).unwrap();
     assert_eq!(third.read(&mut [0; 1]).unwrap(), 0, "closed at once");
     drop(hold);
     // A place comes free when the server has noticed.
     while served.edge.tokio.block_on(served.client().version()).is_err() {}
+}
+
+#[test]
+fn clients_that_say_nothing_make_room_for_those_who_do() {
+    let served = Served::new(Limits { connections: 4, ..Limits::default() }, true);
+    let watcher = asking(&served, "/v1/events");
+    let mut silent: Vec<UnixStream> =
+        (0..1000).map(|_| UnixStream::connect(&served.socket).unwrap()).collect();
+    assert_eq!(served.edge.tokio.block_on(served.client().version()).unwrap().api, "v1");
+    for stream in &mut silent[..900] {
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "the longest silent goes");
+    }
+    // Who is being answered was let alone all the while.
+    let mut rest = watcher;
+    rest.set_nonblocking(true).unwrap();
+    let mut bytes = Vec::new();
+    let open = rest.read_to_end(&mut bytes).unwrap_err();
+    assert_eq!(open.kind(), std::io::ErrorKind::WouldBlock, "{bytes:?}");
+}
+
+#[test]
+fn strangers_take_no_place_of_those_who_are_admitted() {
+    let served = Served::new(Limits { connections: 1, strangers: 1, ..Limits::default() }, false);
+    let strangers: Vec<UnixStream> = (0..100).map(|_| UnixStream::connect(&served.socket).unwrap()).collect();
+    match served.edge.tokio.block_on(served.client().machines()).unwrap_err() {
+        ClientError::Problem { status: 403, .. } => {}
+        other => panic!("{other}"),
+    }
+    drop(strangers);
+}
+
+#[test]
+fn an_answer_that_nobody_reads_is_not_kept_for_ever() {
+    let limits = Limits { answer: Duration::from_millis(50), ..Limits::default() };
+    let served = Served::new(limits, true);
+    let mut stream = UnixStream::connect(&served.socket).unwrap();
+    // More answers than fit between the two ends; the server must not wait until they are read.
+    let request = b"GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+    let refused = (0..1_000_000).find_map(|_| stream.write_all(request).err()).unwrap();
+    let closed = [std::io::ErrorKind::BrokenPipe, std::io::ErrorKind::ConnectionReset];
+    assert!(closed.contains(&refused.kind()), "{refused}");
 }
 
 #[test]
