@@ -97,6 +97,15 @@ impl Daemon {
         child.wait().expect("a killed child ends");
     }
 
+    /// Its process.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
+    }
+
     /// Where its data is.
     #[must_use]
     pub fn data(&self) -> PathBuf {

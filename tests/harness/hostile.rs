@@ -72,6 +72,12 @@ fn high_water(status: &Path) -> u64 {
     line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
+/// The most memory that a process held so far, in MiB.
+#[must_use]
+pub fn high_water_mib(pid: &str) -> u64 {
+    high_water(Path::new(&format!("/proc/{pid}/status"))) >> 10
+}
+
 /// Runs an offline command of ours, watched.
 pub fn slipway_watched<I, S>(arguments: I) -> Watched
 where

@@ -11,12 +11,15 @@
 #![expect(clippy::print_stdout, clippy::panic, reason = "tests talk to the person who runs them")]
 
 pub mod binary;
+pub mod bundle;
+pub mod corpus;
 pub mod daemon;
 pub mod guest;
 pub mod hostile;
 pub mod oracle;
 pub mod real;
 pub mod scratch;
+pub mod watch;
 
 pub use binary::{Ran, slipway};
 pub use daemon::Daemon;
