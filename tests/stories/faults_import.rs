@@ -284,7 +284,6 @@ fn no_path_in_a_configuration_leads_out_of_the_package() {
     fs::copy(member(&whole, "Virtual Hard Disks", "vhdx"), &secret).expect("copied");
     let shown = secret.to_string_lossy().into_owned();
     let long = format!(r"C:\{}.vhdx", "x".repeat(300));
-    let endless = "a\\".repeat(20_000) + "x.vhdx";
     let paths = [
         r"..\secret.vhdx",
         r"..\..\secret.vhdx",
@@ -308,7 +307,6 @@ fn no_path_in_a_configuration_leads_out_of_the_package() {
         "/",
         r"C:\",
         &long,
-        &endless,
     ];
     let before = snapshot(daemon.home().join("escape package").as_path());
     for path in paths {
