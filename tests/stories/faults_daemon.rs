@@ -111,6 +111,138 @@ fn requests_that_break_the_rules_are_refused_in_words() {
 }
 
 #[test]
+fn requests_that_nobody_sends_by_mistake_are_refused_or_hung_up_on() {
+    let daemon = simulated();
+    const JSON: &str = "Content-Type: application/json\r\n";
+    let define = |what: &str| request("POST", "/v1/machines", JSON, what);
+    let raw = |text: &str| text.as_bytes().to_vec();
+    let with_body = |headers: &str, body: &[u8]| {
+        let mut bytes = request("POST", "/v1/machines", headers, "");
+        let head = String::from_utf8_lossy(&bytes)
+            .replace("Content-Length: 0", &format!("Content-Length: {}", body.len()));
+        bytes = head.into_bytes();
+        bytes.extend_from_slice(body);
+        bytes
+    };
+    let digits = "9".repeat(100_000);
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        // Bodies.
+        ("a field twice", define(r#"{"name":"a","name":"b","generation":1}"#)),
+        ("a number without end", define(&format!(r#"{{"name":"a","generation":{digits}}}"#))),
+        ("a number that is none", define(r#"{"name":"a","generation":NaN}"#)),
+        ("a fraction", define(r#"{"name":"a","generation":1.5}"#)),
+        ("an exponent", define(r#"{"name":"a","generation":1,"memory_mib":1e400}"#)),
+        ("deep in a field", define(&format!(r#"{{"name":{}}}"#, "[".repeat(50_000)))),
+        ("two values", define(r#"{"name":"a","generation":1}{"name":"b","generation":1}"#)),
+        ("half a character", define(r#"{"name":"\ud800","generation":1}"#)),
+        ("a name of spaces", define(r#"{"name":"   ","generation":1}"#)),
+        ("no UTF-8", with_body(JSON, b"{\"name\":\"\xff\xfe\",\"generation\":1}")),
+        ("another type", with_body("Content-Type: text/plain\r\n", br#"{"name":"a","generation":1}"#)),
+        ("a form", with_body("Content-Type: application/x-www-form-urlencoded\r\n", b"name=a&generation=1")),
+        ("an odd type", with_body("Content-Type: application/json; charset=\x01\r\n", b"{}")),
+        // Paths and queries.
+        ("upwards", request("GET", "/v1/../../etc/passwd", "", "")),
+        ("upwards, encoded", request("GET", "/v1/machines/%2e%2e%2f%2e%2e", "", "")),
+        ("a NUL", request("GET", "/v1/machines/a%00b", "", "")),
+        ("a line break", request("DELETE", "/v1/machines/a%0d%0aX:%20y", "", "")),
+        ("two slashes", request("GET", "//v1/machines", "", "")),
+        ("a broken escape", request("GET", "/v1/machines/%zz", "", "")),
+        ("a query without end", request("GET", &format!("/v1/jobs/x?generation={digits}"), "", "")),
+        ("a wait without end", request("GET", "/v1/jobs/x?generation=1&wait_seconds=-1", "", "")),
+        ("another host's address", request("GET", "http://example.org/v2", "", "")),
+        // Methods.
+        ("trace", request("TRACE", "/v1", "", "")),
+        ("connect", request("CONNECT", "example.org:443", "", "")),
+        ("a method without end", request(&"M".repeat(50_000), "/v1", "", "")),
+        ("no method", raw(" /v1 HTTP/1.1\r\nHost: x\r\n\r\n")),
+        // Framing, on which two readers could differ.
+        (
+            "a length with a sign",
+            raw("POST /v1/machines HTTP/1.1\r\nHost: x\r\nContent-Length: +2\r\n\r\n{}"),
+        ),
+        (
+            "a length below nothing",
+            raw("POST /v1/machines HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"),
+        ),
+        (
+            "a length without end",
+            raw(&format!("POST /v1/machines HTTP/1.1\r\nHost: x\r\nContent-Length: {digits}\r\n\r\n")),
+        ),
+        (
+            "a chunk without end",
+            raw(
+                "POST /v1/machines HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+            ),
+        ),
+        (
+            "a chunk of no number",
+            raw("POST /v1/machines HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+        ),
+        (
+            "an encoding that there is not",
+            raw("POST /v1/machines HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n"),
+        ),
+        ("a folded header", raw("GET /v1 HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n")),
+        ("a space before the colon", raw("GET /v1 HTTP/1.1\r\nHost : x\r\n\r\n")),
+        ("a NUL in a header", raw("GET /v1 HTTP/1.1\r\nHost: x\0y\r\n\r\n")),
+        ("a version that there is not", raw("GET /v1 HTTP/9.9\r\nHost: x\r\n\r\n")),
+        ("no version", raw("GET /v1\r\n\r\n")),
+    ];
+    for (what, bytes) in cases {
+        let answer = raw_request(&daemon, &bytes);
+        let got = status(&answer);
+        let refused = got == 0 || (400..500).contains(&got) || matches!(got, 501 | 505);
+        assert!(refused, "{what}: {got}: {answer:.400}");
+        assert!(answer.len() < 8192, "{what} comes back at length: {answer:.400}");
+        is_well(&daemon);
+    }
+    assert_eq!(daemon.run(["machine", "list", "--json"]).json(), serde_json::json!([]));
+    assert!(!daemon.read_log().contains("panicked"));
+}
+
+#[test]
+fn requests_in_a_row_are_answered_in_a_row() {
+    const COUNT: usize = 60;
+    let daemon = simulated();
+    let mut stream = UnixStream::connect(daemon.socket()).expect("it listens");
+    let mut requests = b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n".repeat(COUNT - 1);
+    requests.extend(request("GET", "/v1", "", ""));
+    stream.write_all(&requests).expect("sent");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("closed behind the last");
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), COUNT, "{answers:.400}");
+}
+
+#[test]
+fn ten_thousand_connections_keep_nobody_out() {
+    const COUNT: usize = 10_000;
+    /// As many as a process may have files open by default, with room for others.
+    const OPEN: usize = 700;
+    let daemon = simulated();
+    let mut open = std::collections::VecDeque::new();
+    for n in 0..COUNT {
+        let mut stream = UnixStream::connect(daemon.socket()).expect("it listens");
+        // Nothing, half a word, or a question whose answer nobody reads.
+        let _ = match n % 3 {
+            0 => Ok(()),
+            1 => stream.write_all(b"GET /v1 HT"),
+            _ => stream.write_all(b"GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"),
+        };
+        open.push_back(stream);
+        if open.len() > OPEN {
+            open.pop_front();
+        }
+        if n % 500 == 0 {
+            is_well(&daemon);
+        }
+    }
+    daemon.run(["machine", "define", "after", "--generation", "1"]).ok();
+    let peak = harness::hostile::high_water_mib(&daemon.pid().to_string());
+    assert!(peak < 256, "the daemon held {peak} MiB");
+    assert!(daemon.read_log().lines().count() < 1000, "the log was flooded");
+}
+
+#[test]
 fn silent_clients_hold_nobody_up() {
     let daemon = simulated();
     let mut silent = Vec::new();
@@ -173,6 +305,69 @@ fn another_user_is_refused() {
         0,
         "others can look into the data"
     );
+}
+
+#[test]
+fn a_place_that_belongs_to_somebody_else_is_not_written_to() {
+    if !is_root() {
+        harness::skip!("only root can become nobody");
+    }
+    const NOBODY: u32 = 65534;
+    let home = Scratch::new();
+    let open = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+    };
+    open(home.path(), 0o755);
+    let (own, roots) = (home.join("own"), home.join("roots"));
+    for dir in [&own, &roots] {
+        fs::create_dir(dir).expect("made");
+        open(dir, 0o755);
+    }
+    std::os::unix::fs::chown(&own, Some(NOBODY), Some(NOBODY)).expect("root may give it away");
+    let as_nobody = |words: &[&std::ffi::OsStr]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(slipway()).args(words);
+        command.env("SLIPWAY_SOCKET", own.join("s")).env("HOME", &own);
+        command
+    };
+    let data = own.join("data");
+    let words = ["serve", "--engine", "sim", "--data"].map(AsRef::as_ref);
+    let mut serve = as_nobody(
+        &[&words[..], &[data.as_os_str(), "--socket".as_ref(), own.join("s").as_os_str()]].concat(),
+    );
+    let _daemon = Running(serve.stderr(Stdio::null()).spawn().expect("it starts"));
+    until("the daemon answers", || UnixStream::connect(own.join("s")).is_ok());
+    let client = |words: &[&std::ffi::OsStr]| watched(&mut as_nobody(words)).ran;
+    let define = ["machine", "define", "m", "--generation", "1", "--memory", "64", "--new-disk", "1M"];
+    client(&define.map(AsRef::as_ref)).ok();
+    let package = own.join("package");
+    client(&["export".as_ref(), "m".as_ref(), package.as_os_str()]).ok();
+    // Into root's folder, and through a link of one's own that leads there.
+    let link = own.join("link");
+    std::os::unix::fs::symlink(&roots, &link).expect("linked");
+    for target in [roots.join("package"), link.join("package")] {
+        let refused = client(&["export".as_ref(), "m".as_ref(), target.as_os_str()]);
+        refused.told(&target);
+        assert!(refused.stderr.contains("[access-denied]"), "{refused}");
+        let words = [
+            "import".as_ref(),
+            package.as_os_str(),
+            "--new-id".as_ref(),
+            "--to".as_ref(),
+            target.as_os_str(),
+        ];
+        let refused = client(&words);
+        refused.told(&target);
+        assert!(refused.stderr.contains("[access-denied]"), "{refused}");
+    }
+    assert_eq!(fs::read_dir(&roots).expect("there").count(), 0);
+    // Nor is what only root may read taken into a machine.
+    let secret = roots.join("secret.img");
+    raw_disk(&secret, 1 << 20, &[(0, 10)]);
+    open(&secret, 0o600);
+    let disk = format!("{},format=raw", secret.display());
+    let words = ["machine", "define", "spy", "--generation", "1", "--disk", &disk].map(AsRef::as_ref);
+    client(&words).told(&secret);
 }
 
 /// Runs `serve`, which is expected to refuse: anything else would not end.
