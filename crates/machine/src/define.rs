@@ -283,7 +283,14 @@ impl Host {
                 .hint("a disk can have one user: stop what uses it first"));
         }
         let info = engine::image::info(&path).map_err(|e| {
+            // Who may not read it is told so; whatever else is wrong is wrong with the file.
+            if is_denied(&e) {
+                return Error::new(Reason::AccessDenied, format!("cannot open `{}`", path.display()))
+                    .hint("the user that runs the daemon must be allowed to")
+                    .caused_by(e);
+            }
             Error::new(Reason::InvalidArgument, format!("`{}` cannot be read as a disk", path.display()))
+                .hint("name a raw or qcow2 disk; `slipway disk convert` makes one of a VHDX or VHD")
                 .caused_by(e)
         })?;
         let found = match info.format {
@@ -693,6 +700,14 @@ fn apply(settings: &mut Settings, edit: &MachineEdit) {
     if let Some(hardware) = edit.hardware {
         settings.hardware = hardware;
     }
+}
+
+/// Whether the operating system did not permit it.
+fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+    let denied = |e: &(dyn std::error::Error + 'static)| {
+        e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    std::iter::successors(Some(error), |e| e.source()).any(denied)
 }
 
 #[cfg(test)]
