@@ -88,11 +88,11 @@ pub(super) fn cases() -> Vec<Case> {
             changed(&|m| m["disks"][0]["virtual_size"] = json!(64_u64 << 40)),
             "disk.geometry",
         ),
-        found(
-            "format",
+        // Where it says so the manifest is believed: a flat disk cannot say it itself.
+        changed(&|m| m["disks"][0]["format"] = json!("raw")).case(
+            "manifest-format",
             "A disk that is said to be raw.",
-            changed(&|m| m["disks"][0]["format"] = json!("raw")),
-            "disk.geometry",
+            super::found("disk-unreadable", "disk.geometry"),
         ),
     ]);
     let mut link = changed(&|m| m["files"][0]["path"] = json!("link"));
