@@ -152,7 +152,7 @@ impl From<machine::Error> for Failure {
 pub(crate) fn code_of(reason: Reason) -> Code {
     match reason {
         Reason::NotFound => Code::NotFound,
-        Reason::NotCompatible | Reason::BadPackage => Code::Findings,
+        Reason::NotCompatible | Reason::BadPackage | Reason::BadState => Code::Findings,
         Reason::Busy | Reason::InvalidState | Reason::InUse => Code::NotNow,
         _ => Code::Failed,
     }

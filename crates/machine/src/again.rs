@@ -2,6 +2,9 @@
 //!
 //! A guest that is there and does not answer is not gone: it may write to its disks at any moment. Its machine counts as
 //! running, with the reason in its note, and refuses everything until the guest answers or its process has ended.
+//!
+//! One that is frozen was being saved or restored when the earlier process ended. If its machine's record says that it is
+//! saved, it has not run since and is ended; if not, it goes on at once, whatever becomes of the job that froze it.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -10,9 +13,9 @@ use engine::{AttachError, Guest, GuestEvent, RunState};
 use transfer::shell;
 use uuid::Uuid;
 
+use crate::cell::{Running, power_of};
 use crate::error::{self, Error, Reason, Result};
 use crate::host::Host;
-use crate::lifecycle::Running;
 use crate::power::PowerState;
 use crate::record::{self, MACHINES, MachineRecord};
 
@@ -44,8 +47,12 @@ enum Found {
     Lost(AttachError),
 }
 
+fn stuck(what: &str, e: engine::GuestError) -> AttachError {
+    AttachError::new(engine::AttachErrorKind::Failed, what).with_source(e)
+}
+
 impl Host {
-    /// Finds the guests that an earlier process of ours left running.
+    /// Finds the guests that an earlier process of ours left running, and shows as saved what is.
     pub(crate) fn find_guests_again(self: &Arc<Self>) -> Result<()> {
         for record in record::list::<MachineRecord>(&*self.store, MACHINES)? {
             match self.seek_guest(&record) {
@@ -53,8 +60,13 @@ impl Host {
                     tracing::info!(machine = %record.id, name = record.settings.name, "found its guest running");
                     self.adopt(record.id, guest, power, inbox);
                 }
-                Found::Nothing => {}
-                Found::Lost(e) => self.lose(record, &e),
+                Found::Nothing => self.cell(record.id).lock().power = self.rest_state(record.id),
+                Found::Lost(e) => self.lose(record.clone(), &e),
+            }
+            // By now the record alone decides what counts.
+            match self.record(record.id) {
+                Ok((now, _)) => self.sweep_states(&now),
+                Err(e) => tracing::warn!(machine = %record.id, "not swept: {}", e.chain()),
             }
         }
         Ok(())
@@ -62,15 +74,33 @@ impl Host {
 
     fn seek_guest(&self, record: &MachineRecord) -> Found {
         let (events, inbox) = mpsc::channel();
-        match self.engine.attach(&self.places(record).runtime, events) {
-            Ok(Some(guest)) => match guest.state() {
-                RunState::Paused | RunState::Frozen => Found::Guest(guest, PowerState::Paused, inbox),
-                RunState::Stopped => Found::Nothing,
-                _ => Found::Guest(guest, PowerState::Running, inbox),
+        let guest = match self.engine.attach(&self.places(record).runtime, events) {
+            Ok(Some(guest)) => guest,
+            Ok(None) => return Found::Nothing,
+            Err(e) => return Found::Lost(e),
+        };
+        match (guest.state(), record.saved.is_some()) {
+            (RunState::Stopped, _) => return Found::Nothing,
+            (RunState::Frozen, true) => match guest.power_off() {
+                Ok(()) => return Found::Nothing,
+                Err(e) => return Found::Lost(stuck("it is saved and does not end", e)),
             },
-            Ok(None) => Found::Nothing,
-            Err(e) => Found::Lost(e),
+            (RunState::Frozen, false) => match guest.thaw() {
+                Err(e) if e.kind() == engine::GuestErrorKind::Gone => return Found::Nothing,
+                Err(e) => return Found::Lost(stuck("it is frozen and does not go on", e)),
+                Ok(()) => {}
+            },
+            // Cannot be: it runs only once the record says so. If it is, its disks are being written.
+            (_, true) => {
+                tracing::error!(machine = %record.id, "its guest runs: what was saved of it counts no more");
+                if let Err(e) = self.update(record.id, |r| r.saved = None) {
+                    tracing::error!(machine = %record.id, "its saved state is still on record: {}", e.chain());
+                }
+            }
+            (_, false) => {}
         }
+        let power = power_of(guest.state());
+        Found::Guest(guest, power, inbox)
     }
 
     fn lose(self: &Arc<Self>, record: MachineRecord, e: &AttachError) {
@@ -116,13 +146,13 @@ impl Host {
     }
 
     fn not_lost(&self, id: Uuid) {
+        let rest = self.rest_state(id);
         let cell = self.cell(id);
         let mut running = cell.lock();
-        running.power = PowerState::Off;
+        running.power = rest;
         running.note = None;
         running.lost = None;
         drop(running);
-        cell.changed();
         self.tell(id);
     }
 }

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use store::{Condition, Operation};
 use uuid::Uuid;
 
-use crate::again::refuse_lost;
 use crate::config::device_ids;
 use crate::disk::{DiskFormat, DiskRecord, Layer};
 use crate::error::{Error, Reason, Result};
@@ -18,7 +17,7 @@ use crate::exported::exported_key;
 use crate::host::{Host, MachineView};
 use crate::litter::Litter;
 use crate::names::safe_file_name;
-use crate::power::Request;
+use crate::power::{PowerState, Request};
 use crate::record::{self, DISKS, MachineRecord, REALIZED, machine_key};
 use crate::settings::{
     Adapter, Automatic, BootDevice, Controller, ControllerKind, Drive, Generation, Hardware, Mac, Media,
@@ -214,6 +213,8 @@ impl Host {
             resolved: None,
             run_generation: 0,
             wanted_running: false,
+            turned_off_in: None,
+            saved: None,
             extra: serde_json::Map::new(),
         };
         let mut operations = vec![record::put(machine_key(id), &record)?];
@@ -373,13 +374,16 @@ impl Host {
         let (mut record, revision) = self.record(id)?;
         let cell = self.cell(id);
         let running = cell.lock();
+        // What no guest sees may change at any time; the disc in the drive where there is nobody who holds it, or a guest
+        // that can be told.
+        let told = running.power == PowerState::Off || running.guest.is_some();
+        let dvd = edit.dvd.clone().filter(|_| !told || running.power.in_transition());
+        let soft = MachineEdit { name: None, notes: None, automatic: None, dvd, ..edit.clone() };
+        if soft != MachineEdit::default() {
+            self.admit(&running, Request::Edit, &record)?;
+        }
         // Under the lock: jobs that need the machine as it is are submitted under it too.
         self.refuse_busy(id, "change")?;
-        let soft = MachineEdit { name: None, notes: None, automatic: None, dvd: None, ..edit.clone() };
-        if soft != MachineEdit::default() {
-            refuse_lost(&running, &record.settings.name)?;
-            self.admit(running.power, Request::Edit, &record)?;
-        }
         let guest = running.guest.clone();
         let settings = &mut record.settings;
         apply(settings, edit);
@@ -473,14 +477,13 @@ impl Host {
     /// start.
     ///
     /// # Errors
-    /// It is not off, or a job holds it.
+    /// A guest runs, or a job holds it.
     pub fn delete(&self, id: Uuid, keep_disks: bool) -> Result<Vec<PathBuf>> {
         let (record, revision) = self.record(id)?;
         let cell = self.cell(id);
         let running = cell.lock();
+        self.admit(&running, Request::Delete, &record)?;
         self.refuse_busy(id, "delete")?;
-        refuse_lost(&running, &record.settings.name)?;
-        self.admit(running.power, Request::Delete, &record)?;
         let disks = self.disks_of(&record).unwrap_or_default();
         let (owned, kept): (Vec<_>, Vec<_>) =
             disks.iter().flat_map(|d| &d.layers).partition(|l| l.owned && !keep_disks);
@@ -496,6 +499,7 @@ impl Host {
             return Err(Error::new(Reason::Busy, "the machine was changed by somebody else meanwhile"));
         }
         drop(running);
+        self.automatic.forget(id);
         self.forget_cell(id);
         self.tell_deleted(id);
         drop(litter);

@@ -27,6 +27,8 @@ pub enum Reason {
     NotCompatible,
     /// A package or file cannot be read as what it should be.
     BadPackage,
+    /// What was saved of a guest's memory cannot be gone on with.
+    BadState,
     /// The host lacks what it takes (QEMU, firmware, a TPM emulator, a bridge).
     HostLacks,
     /// The operating system does not permit it.
@@ -47,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables that must be complete.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotFound,
         Self::Ambiguous,
         Self::InvalidArgument,
@@ -57,6 +59,7 @@ impl Reason {
         Self::InUse,
         Self::NotCompatible,
         Self::BadPackage,
+        Self::BadState,
         Self::HostLacks,
         Self::AccessDenied,
         Self::NoSpace,
@@ -79,6 +82,7 @@ impl Reason {
             Self::InUse => "in-use",
             Self::NotCompatible => "not-compatible",
             Self::BadPackage => "bad-package",
+            Self::BadState => "bad-saved-state",
             Self::HostLacks => "host-lacks",
             Self::AccessDenied => "access-denied",
             Self::NoSpace => "no-space",

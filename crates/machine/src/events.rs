@@ -23,8 +23,10 @@ pub struct MachineChange {
     pub id: Uuid,
     /// What it is doing; `None` when it was deleted.
     pub power: Option<PowerState>,
-    /// Why it last stopped by itself.
+    /// Why it last stopped by itself, or what else there is to know.
     pub note: Option<String>,
+    /// How often its guest rebooted by itself.
+    pub reboots: u32,
     /// The number of this change.
     pub generation: u64,
 }
@@ -58,12 +60,12 @@ impl Board {
 
     /// Posts what `look` sees. It is called under the board's lock, so that two posts of one machine cannot overtake
     /// each other.
-    fn post(&self, id: Uuid, look: impl FnOnce() -> (Option<PowerState>, Option<String>)) {
+    fn post(&self, id: Uuid, look: impl FnOnce() -> (Option<PowerState>, Option<String>, u32)) {
         let mut posted = self.lock();
-        let (power, note) = look();
+        let (power, note, reboots) = look();
         posted.generation += 1;
         let generation = posted.generation;
-        posted.machines.insert(id, MachineChange { id, power, note, generation });
+        posted.machines.insert(id, MachineChange { id, power, note, reboots, generation });
         if power.is_none() {
             let deleted = posted.machines.values().filter(|c| c.power.is_none());
             if deleted.clone().count() > MAX_DELETED
@@ -98,18 +100,20 @@ impl Host {
         self.board.changes(since, timeout)
     }
 
-    /// Tells watchers what machine `id` is doing now. Its cell must not be locked by the caller.
+    /// Tells watchers what machine `id` is doing now, and wakes who waits for it. Its cell must not be locked by the
+    /// caller.
     pub(crate) fn tell(&self, id: Uuid) {
         let cell = self.cell(id);
+        cell.changed();
         self.board.post(id, || {
             let running = cell.lock();
-            (Some(running.power), running.note.clone())
+            (Some(running.power), running.note.clone(), running.reboots)
         });
     }
 
     /// Tells watchers that machine `id` is no more.
     pub(crate) fn tell_deleted(&self, id: Uuid) {
-        self.board.post(id, || (None, None));
+        self.board.post(id, || (None, None, 0));
     }
 }
 
@@ -121,14 +125,14 @@ mod tests {
     fn a_watcher_sees_the_latest_state_of_each_machine_once() {
         let board = Board::default();
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        board.post(a, || (Some(PowerState::Starting), None));
-        board.post(b, || (Some(PowerState::Off), None));
-        board.post(a, || (Some(PowerState::Running), None));
+        board.post(a, || (Some(PowerState::Starting), None, 0));
+        board.post(b, || (Some(PowerState::Off), None, 0));
+        board.post(a, || (Some(PowerState::Running), None, 0));
         let seen = board.changes(0, Duration::ZERO);
         let ids: Vec<_> = seen.machines.iter().map(|c| (c.id, c.power)).collect();
         assert_eq!(ids, [(b, Some(PowerState::Off)), (a, Some(PowerState::Running))]);
         assert!(board.changes(seen.generation, Duration::ZERO).machines.is_empty());
-        board.post(b, || (None, None));
+        board.post(b, || (None, None, 0));
         let then = board.changes(seen.generation, Duration::from_secs(60));
         assert_eq!(then.machines.len(), 1);
         assert_eq!(then.machines[0].power, None);
@@ -139,7 +143,7 @@ mod tests {
         let board = std::sync::Arc::new(Board::default());
         let other = std::sync::Arc::clone(&board);
         let watcher = std::thread::spawn(move || other.changes(0, Duration::from_secs(60)));
-        board.post(Uuid::from_u128(1), || (Some(PowerState::Off), None));
+        board.post(Uuid::from_u128(1), || (Some(PowerState::Off), None, 0));
         assert_eq!(watcher.join().unwrap().machines.len(), 1);
     }
 
@@ -147,7 +151,7 @@ mod tests {
     fn deleted_machines_do_not_pile_up() {
         let board = Board::default();
         for n in 0..2 * MAX_DELETED as u128 {
-            board.post(Uuid::from_u128(n), || (None, None));
+            board.post(Uuid::from_u128(n), || (None, None, 0));
         }
         assert_eq!(board.changes(0, Duration::ZERO).machines.len(), MAX_DELETED);
     }

@@ -19,7 +19,6 @@ use transfer::copy::CopyOptions;
 use transfer::writer::{self, Beginning, DiskPlan, PackagePlan, PackageWriter, TargetFormat};
 use uuid::Uuid;
 
-use crate::again::refuse_lost;
 use crate::config::{self, Identity};
 use crate::disk::{DiskFormat, DiskRecord, with_extension};
 use crate::error::{Error, Reason, Result, chain};
@@ -94,9 +93,8 @@ impl Host {
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
         let running = cell.lock();
+        self.admit(&running, Request::Export, &record)?;
         self.refuse_busy(id, "export")?;
-        refuse_lost(&running, &record.settings.name)?;
-        self.admit(running.power, Request::Export, &record)?;
         let target = target(&record, request)?;
         for disk in &request.excluded_disks {
             if !record.settings.disks().any(|(_, _, d)| d == *disk) {
@@ -452,6 +450,9 @@ fn describe(
     for disk in disks.iter().filter(|d| !prepared.parts.iter().any(|p| p.disk == d.id)) {
         let reason = if params.request.storage { "excluded on request" } else { "configuration only" };
         package.exclude("disk", &disk.name, reason);
+    }
+    if let Some(saved) = &record.saved {
+        package.exclude("saved-state", &saved.file, "the memory of a saved machine is not carried yet");
     }
     package.annotate("run_generation", json!(record.run_generation));
     Ok(())

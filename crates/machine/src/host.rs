@@ -15,14 +15,16 @@ use store::Store;
 use uuid::Uuid;
 
 use crate::ambient::Ambient;
+use crate::automatic::Automatic;
 use crate::blob::Blobs;
+use crate::cell::Cell;
 use crate::disk::DiskRecord;
 use crate::error::{Error, Reason, Result};
 use crate::hardware::Places;
-use crate::lifecycle::Cell;
 use crate::power::PowerState;
 use crate::record::{self, DISKS, MACHINES, MachineRecord, PLANNED, PlannedRecord, SWITCHES, machine_key};
 use crate::report::HostFacts;
+use crate::saved::Offers;
 use crate::switch::{DEFAULT_SWITCH, SwitchKind, SwitchRecord};
 
 /// Where a host keeps things, and what it works with.
@@ -39,6 +41,9 @@ pub struct HostOptions {
     pub facts: Option<HostFacts>,
     /// How jobs are run.
     pub jobs: job::Options,
+    /// Names this boot of the operating system (Linux: `/proc/sys/kernel/random/boot_id`); `None` when nobody knows, and
+    /// then every opening counts as a boot.
+    pub boot: Option<String>,
 }
 
 /// The domain's single entry. Cheap to share; every method blocks.
@@ -51,6 +56,9 @@ pub struct Host {
     pub(crate) jobs: OnceLock<job::Engine>,
     pub(crate) facts: HostFacts,
     pub(crate) ambient: Ambient,
+    pub(crate) boot: Option<String>,
+    pub(crate) offers: OnceLock<Offers>,
+    pub(crate) automatic: Automatic,
     cells: Mutex<HashMap<Uuid, Arc<Cell>>>,
     disk_files: Mutex<()>,
     pub(crate) board: crate::events::Board,
@@ -69,8 +77,10 @@ pub struct MachineView {
     pub power: PowerState,
     /// Its disks.
     pub disks: Vec<DiskRecord>,
-    /// Why it last stopped, when it did not stop because somebody asked.
+    /// Why it last stopped, when it did not stop because somebody asked; or what else there is to know.
     pub note: Option<String>,
+    /// How often its guest rebooted by itself since it was started, or found again by this process.
+    pub reboots: u32,
     /// The job that holds it, if one does.
     pub job: Option<Uuid>,
     /// Address of each adapter, in the settings' order.
@@ -80,8 +90,8 @@ pub struct MachineView {
 }
 
 impl Host {
-    /// Opens the host: makes its directories, finds guests that outlived an earlier process, and continues or undoes the
-    /// jobs that one left behind.
+    /// Opens the host: makes its directories, finds guests that outlived an earlier process, continues or undoes the jobs
+    /// that one left behind, and starts the machines whose automatic action says so.
     ///
     /// # Errors
     /// A directory cannot be made, or the store fails.
@@ -94,7 +104,7 @@ impl Host {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_in(options: HostOptions, ambient: Ambient) -> Result<Arc<Self>> {
-        let HostOptions { data, runtime, store, engine, facts, jobs } = options;
+        let HostOptions { data, runtime, store, engine, facts, jobs, boot } = options;
         for dir in [data.join("machines"), runtime.clone()] {
             fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
         }
@@ -110,6 +120,9 @@ impl Host {
             jobs: OnceLock::new(),
             facts,
             ambient,
+            boot,
+            offers: OnceLock::new(),
+            automatic: Automatic::default(),
             cells: Mutex::new(HashMap::new()),
             disk_files: Mutex::new(()),
             board: crate::events::Board::default(),
@@ -122,6 +135,7 @@ impl Host {
         let jobs = crate::jobs::open(&host, jobs)?;
         let _ = host.jobs.set(jobs);
         host.jobs().recover().map_err(crate::jobs::failed)?;
+        host.start_automatically()?;
         Ok(host)
     }
 
@@ -233,6 +247,7 @@ impl Host {
         MachineView {
             power: running.power,
             note: running.note.clone(),
+            reboots: running.reboots,
             accelerator: running.accelerator.clone(),
             job: self.jobs.get().and_then(|j| crate::jobs::holding(j, record.id)),
             disks,

@@ -41,7 +41,8 @@ pub(crate) fn open(host: &Arc<Host>, options: job::Options) -> Result<job::Engin
     };
     builder
         .register::<crate::import::Realize>(Arc::clone(&world))
-        .register::<crate::export::Export>(world)
+        .register::<crate::export::Export>(Arc::clone(&world))
+        .register::<crate::save::Save>(world)
         .start()
         .map_err(failed)
 }

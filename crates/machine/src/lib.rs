@@ -7,8 +7,9 @@
 //! ```
 //!
 //! [`Host`] is the one door. [`settings`] says what a machine is made of, [`config`] carries it to and from Hyper-V's
-//! configuration tree, [`hardware`] gives it to the engine, [`power`] is the policy of its states and [`lifecycle`] the
-//! machinery. Refusals are [`Error`]s with a closed set of [`Reason`]s; what does not fit is a [`finding::Finding`].
+//! configuration tree, [`hardware`] gives it to the engine, [`power`] is the policy of its states, [`lifecycle`] and
+//! [`saved`] the machinery, [`automatic`] what happens when the host starts and stops. Refusals are [`Error`]s with a
+//! closed set of [`Reason`]s; what does not fit is a [`finding::Finding`].
 //!
 //! This crate blocks: callers bring the threads. It names no protocol (CIM, HTTP, QMP), starts no process and reads no
 //! environment.
@@ -17,7 +18,9 @@
 
 mod again;
 pub mod ambient;
+pub mod automatic;
 pub mod blob;
+mod cell;
 pub mod config;
 pub mod console;
 pub mod define;
@@ -33,6 +36,7 @@ pub mod host;
 pub mod import;
 mod inuse;
 mod jobs;
+pub mod layout;
 pub mod lifecycle;
 mod litter;
 pub mod names;
@@ -41,6 +45,8 @@ pub mod planned;
 pub mod power;
 pub mod record;
 pub mod report;
+pub mod save;
+pub mod saved;
 pub mod settings;
 mod settle;
 pub mod statistics;

@@ -1,112 +1,30 @@
 //! A machine's guest: start, stop, shut down, pause, resume, reset, and what happens to it by itself.
 //!
-//! Every machine has a [`Cell`]: its power state and, while one lives, its guest, under one lock. Requests are admitted by
-//! [`crate::power`]'s table under that lock; events of the guest arrive on a thread per guest and change the same cell.
-//! Nothing else changes a machine's state. How a guest is made is the engine's part.
+//! Requests are admitted under the lock of the machine's [`crate::cell`]; events of the guest arrive on a thread per guest
+//! and change the same cell. Saving is a job ([`crate::save`]), going on from there is in [`crate::saved`]. How a guest is
+//! made is the engine's part.
 
-use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use engine::{Guest, GuestEvent, RunState};
+use engine::{Guest, GuestErrorKind, GuestEvent, RunState, ShutdownVia};
 use uuid::Uuid;
 
-use crate::again::{Lost, refuse_lost};
+use crate::again::refuse_lost;
+use crate::cell::Running;
 use crate::error::{Error, Reason, Result};
-use crate::hardware;
 use crate::host::Host;
-use crate::power::{self, PowerState, Request};
-use crate::record::{self, MachineRecord, Resolved, SWITCHES, machine_key};
+use crate::power::{PowerState, Request};
+use crate::record::{self, MachineRecord, Resolved, machine_key};
 
 /// How long an ended guest may take to be gone.
-const GONE_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const GONE_LIMIT: Duration = Duration::from_secs(30);
 /// How often a change of a record is tried anew when others change it at the same time.
 const MAX_ATTEMPTS: u32 = 16;
-
-/// The running side of one machine.
-#[derive(Default)]
-pub(crate) struct Cell {
-    running: Mutex<Running>,
-    changed: Condvar,
-}
-
-/// What a cell guards.
-pub(crate) struct Running {
-    pub(crate) power: PowerState,
-    pub(crate) guest: Option<Arc<dyn Guest>>,
-    pub(crate) note: Option<String>,
-    pub(crate) accelerator: Option<String>,
-    /// Set while a guest of an earlier process cannot be reached; [`PowerState::Running`] without a guest.
-    pub(crate) lost: Option<Lost>,
-    /// What the first serial port of the last guest said.
-    pub(crate) last_log: Option<std::path::PathBuf>,
-    /// Grows with every guest: an event of an earlier guest must not end a later one.
-    incarnation: u64,
-}
-
-impl Default for Running {
-    fn default() -> Self {
-        Self {
-            power: PowerState::Off,
-            guest: None,
-            note: None,
-            accelerator: None,
-            lost: None,
-            last_log: None,
-            incarnation: 0,
-        }
-    }
-}
-
-impl Cell {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Admits `request` to the machine of `record` under the lock.
-    fn admit(
-        &self,
-        host: &Host,
-        request: Request,
-        record: &MachineRecord,
-    ) -> Result<MutexGuard<'_, Running>> {
-        let running = self.lock();
-        refuse_lost(&running, &record.settings.name)?;
-        host.admit(running.power, request, record)?;
-        Ok(running)
-    }
-
-    /// Wakes whoever waits for a change.
-    pub(crate) fn changed(&self) {
-        self.changed.notify_all();
-    }
-
-    /// Waits until `done` holds; false when `limit` passes first.
-    pub(crate) fn wait(&self, limit: Duration, done: impl Fn(&Running) -> bool) -> bool {
-        let deadline = Instant::now() + limit;
-        let mut running = self.lock();
-        while !done(&running) {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
-            running = self.changed.wait_timeout(running, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-}
+/// When the power button is pressed again: firmware does not hear it, and a guest that still boots has nobody who does.
+const PRESS_AGAIN: Duration = Duration::from_secs(5);
 
 impl Host {
-    /// Refuses `request` to the machine of `record` in `state` by the power table.
-    pub(crate) fn admit(&self, state: PowerState, request: Request, record: &MachineRecord) -> Result<()> {
-        if power::admits(state, request) {
-            return Ok(());
-        }
-        let mut refusal =
-            Error::new(Reason::InvalidState, format!("cannot {} a machine that is {state}", request.verb()));
-        if let Some(way) = power::way_to(state, request) {
-            refusal = refusal.hint(format!("`slipway machine {way} {}` first", self.word(record)));
-        }
-        Err(refusal)
-    }
-
     /// Puts `guest` into the cell and listens to it.
     pub(crate) fn adopt(
         self: &Arc<Self>,
@@ -122,11 +40,12 @@ impl Host {
             running.power = power;
             running.note = None;
             running.lost = None;
+            running.reboots = 0;
+            running.host_stops = false;
             running.accelerator = Some(accel_name(guest.resolved().accel).to_owned());
             running.guest = Some(Arc::from(guest));
             running.incarnation
         };
-        cell.changed.notify_all();
         self.tell(id);
         let host = Arc::downgrade(self);
         let listener = move || {
@@ -152,14 +71,17 @@ impl Host {
             | GuestEvent::Paused
             | GuestEvent::Resumed
             | GuestEvent::ShutdownRequested
+            | GuestEvent::Reset { .. }
             | GuestEvent::DiskError { .. } => {}
             GuestEvent::Stopped { by } => {
                 let note = match by {
                     engine::StoppedBy::Panic => Some("the guest panicked".to_owned()),
                     // Somebody, inside or outside, wanted it off.
-                    _ => {
+                    by => {
                         self.not_wanted(id, incarnation);
-                        None
+                        let asked = self.cell(id).lock().power == PowerState::ShuttingDown;
+                        let itself = *by == engine::StoppedBy::Guest && !asked;
+                        itself.then(|| "the guest shut down by itself".to_owned())
                     }
                 };
                 return self.ended(id, incarnation, note);
@@ -178,12 +100,14 @@ impl Host {
                 running.note = Some(format!("paused because {disk} failed: {message}"));
             }
             GuestEvent::Resumed => running.note = None,
+            GuestEvent::Reset { by_guest: true } => running.reboots = running.reboots.saturating_add(1),
             _ => {}
         }
-        // Events come late: what counts is what the guest is doing by now. One that runs on while it shuts down or is
-        // being stopped is still doing that.
+        // Events come late: what counts is what the guest is doing by now. One that runs on while it shuts down, or to
+        // which something is being done, is still doing that.
         match (running.power, guest.state()) {
-            (PowerState::Stopping, _) | (_, RunState::Stopped | RunState::Frozen) => {}
+            (PowerState::Stopping | PowerState::Saving | PowerState::Restoring, _)
+            | (_, RunState::Stopped | RunState::Frozen) => {}
             (_, RunState::Paused) => running.power = PowerState::Paused,
             (PowerState::ShuttingDown, _) => {}
             (_, RunState::Starting | RunState::Running | RunState::ShuttingDown) => {
@@ -191,88 +115,79 @@ impl Host {
             }
         }
         drop(running);
-        cell.changed.notify_all();
         self.tell(id);
     }
 
     fn ended(&self, id: Uuid, incarnation: u64, note: Option<String>) {
+        let rest = self.rest_state(id);
         let cell = self.cell(id);
         let mut running = cell.lock();
-        if running.incarnation != incarnation || running.power == PowerState::Off {
+        if running.incarnation != incarnation || running.power.at_rest() {
             return;
         }
         if running.power != PowerState::Stopping {
             running.note = note;
         }
-        running.power = PowerState::Off;
+        running.power = rest;
         running.accelerator = None;
         let guest = running.guest.take();
         running.last_log = guest.as_ref().and_then(|g| g.serial_log(0));
         drop(running);
-        cell.changed.notify_all();
         self.tell(id);
         drop(guest);
     }
 
-    /// Starts machine `id`; returns when its guest runs.
+    /// Starts machine `id`; returns when its guest runs. One that is saved goes on where it was, one that is paused is
+    /// resumed.
     ///
     /// # Errors
-    /// Its state or a job does not allow it, the host lacks what it takes, a file is missing or in use.
+    /// Its state or a job does not allow it, the host lacks what it takes, a file is missing or in use, or what was saved
+    /// cannot be gone on with: the machine is then saved as before.
     pub fn start(self: &Arc<Self>, id: Uuid) -> Result<()> {
-        let (mut record, revision) = self.record(id)?;
+        let (record, _) = self.record(id)?;
         let cell = self.cell(id);
-        {
-            let mut running = cell.admit(self, Request::Start, &record)?;
-            // Under the lock: jobs that need the machine off are submitted under it too.
-            self.refuse_busy(id, "start")?;
-            running.power = PowerState::Starting;
-            // What an earlier guest still has to say is not about this one.
-            running.incarnation += 1;
+        let from = {
+            let mut running = self.admitted(&cell, Request::Start, &record)?;
+            let from = running.power;
+            if from.at_rest() {
+                // Under the lock: jobs that need the machine at rest are submitted under it too.
+                self.refuse_busy(id, "start")?;
+                running.power =
+                    if from == PowerState::Saved { PowerState::Restoring } else { PowerState::Starting };
+                // What an earlier guest still has to say is not about this one.
+                running.incarnation += 1;
+            }
+            from
+        };
+        self.automatic.forget(id);
+        if from == PowerState::Paused {
+            return self.resume(id);
         }
         self.tell(id);
-        let made = self.make_guest(&mut record, revision);
-        match made {
-            Ok((guest, inbox)) => {
-                self.adopt(id, guest, PowerState::Running, inbox);
-                Ok(())
-            }
-            Err(e) => {
-                cell.lock().power = PowerState::Off;
-                cell.changed.notify_all();
-                self.tell(id);
-                Err(e)
-            }
+        let made = if from == PowerState::Saved {
+            self.restore(id)
+        } else {
+            let made = self.make_guest(id);
+            made.map(|(guest, inbox)| self.adopt(id, guest, PowerState::Running, inbox))
+        };
+        if made.is_err() {
+            self.show_as_is(id);
         }
+        made
     }
 
-    fn make_guest(
-        &self,
-        record: &mut MachineRecord,
-        revision: u64,
-    ) -> Result<(Box<dyn Guest>, mpsc::Receiver<GuestEvent>)> {
-        let disks = self.disks_of(record)?;
-        let switches = record::list(&*self.store, SWITCHES)?;
-        let places = self.places(record);
-        for disk in &disks {
-            for layer in &disk.layers {
-                if let Err(e) = std::fs::metadata(&layer.path) {
-                    return Err(Error::io("open disk", &layer.path, e));
-                }
-            }
-        }
-        let spec = hardware::guest(record, &disks, &switches, &places).map_err(|e| {
-            Error::new(Reason::InvalidArgument, "the machine's settings cannot become a guest").caused_by(e)
-        })?;
+    fn make_guest(&self, id: Uuid) -> Result<(Box<dyn Guest>, mpsc::Receiver<GuestEvent>)> {
+        // Read now that the machine is shown as starting: from here on only what no guest sees can change.
+        let (record, _) = self.record(id)?;
+        let (spec, _) = self.spec(&record)?;
         // Before the guest can write a byte: whoever resumes an export compares this number.
-        record.run_generation += 1;
-        record.wanted_running = true;
-        let put = record::put(machine_key(record.id), record)?;
-        let unchanged = store::Condition::Revision(machine_key(record.id), revision);
-        if !record::commit(&*self.store, vec![unchanged], vec![put])? {
-            return Err(Error::new(Reason::Busy, "the machine was changed while it was being started"));
-        }
+        self.update(id, |r| {
+            r.run_generation += 1;
+            r.wanted_running = true;
+            r.turned_off_in = None;
+        })?;
         let (events, inbox) = mpsc::channel();
-        let guest = self.engine.start(&spec, events).map_err(|e| start_failed(record, e))?;
+        let guest = self.engine.start(&spec, events).map_err(|e| start_failed(&record, e))?;
         if record.resolved.is_none() {
             let engine::Resolved { machine_version, cpu_model, .. } = guest.resolved().clone();
             let resolved = Resolved { machine_version, cpu_model };
@@ -285,7 +200,7 @@ impl Host {
     }
 
     /// Changes the record of machine `id`, whoever else changes it meanwhile.
-    fn update(&self, id: Uuid, change: impl Fn(&mut MachineRecord)) -> Result<()> {
+    pub(crate) fn update(&self, id: Uuid, change: impl Fn(&mut MachineRecord)) -> Result<()> {
         for _ in 0..MAX_ATTEMPTS {
             let (mut record, revision) = self.record(id)?;
             change(&mut record);
@@ -298,15 +213,29 @@ impl Host {
         Err(Error::new(Reason::Busy, "the machine is being changed by others all the time"))
     }
 
-    /// Ends the guest of machine `id` at once, as pulling the plug would.
+    /// Ends the guest of machine `id` at once, as pulling the plug would; of one that is saved, discards the state. One
+    /// that waits for its automatic start is not started.
     ///
     /// # Errors
-    /// No guest runs, or it does not go away.
+    /// No guest runs and nothing is saved, or the guest does not go away.
     pub fn stop(&self, id: Uuid) -> Result<()> {
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
+        let waited = self.automatic.forget(id);
         let (guest, before, incarnation) = {
-            let mut running = cell.admit(self, Request::Stop, &record)?;
+            let mut running = cell.lock();
+            if waited && running.power == PowerState::Off {
+                running.note = None;
+                drop(running);
+                self.turned_off(id);
+                self.tell(id);
+                return Ok(());
+            }
+            self.admit(&running, Request::Stop, &record)?;
+            if running.power == PowerState::Saved {
+                drop(running);
+                return self.discard(id);
+            }
             let before = running.power;
             running.power = PowerState::Stopping;
             (running.guest.clone(), before, running.incarnation)
@@ -336,20 +265,22 @@ impl Host {
         ))
     }
 
-    /// Asks the guest of machine `id` to shut down and waits for it, `limit` at most.
+    /// Asks the guest of machine `id` to shut down and waits for it, `limit` at most. One whose agent does not take the
+    /// order has its power button pressed, again and again: firmware and a guest that still boots do not hear it.
     ///
     /// # Errors
     /// No guest runs, or it did not shut down in time (it runs on).
     pub fn shutdown(&self, id: Uuid, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
         let (guest, incarnation) = {
-            let mut running = cell.admit(self, Request::Shutdown, &record)?;
+            let mut running = self.admitted(&cell, Request::Shutdown, &record)?;
             running.power = PowerState::ShuttingDown;
             (running.guest.clone(), running.incarnation)
         };
         self.tell(id);
-        let over = |r: &Running| r.power == PowerState::Off || r.incarnation != incarnation;
+        let over = |r: &Running| r.power.at_rest() || r.incarnation != incarnation;
         let back = |e: Error| {
             let mut running = cell.lock();
             if running.power == PowerState::ShuttingDown && running.incarnation == incarnation {
@@ -359,26 +290,33 @@ impl Host {
             self.tell(id);
             e
         };
-        if let Some(guest) = guest
-            && let Err(e) = guest.shutdown()
-            && e.kind() != engine::GuestErrorKind::Gone
-        {
-            return Err(back(failed(&record, "shut down", e)));
+        loop {
+            let asked = guest.as_ref().map_or(Ok(ShutdownVia::Agent), |g| g.shutdown());
+            let left = deadline.saturating_duration_since(Instant::now());
+            let patience = match asked {
+                Ok(ShutdownVia::PowerButton) => left.min(PRESS_AGAIN),
+                Ok(ShutdownVia::Agent) => left,
+                Err(e) if e.kind() == GuestErrorKind::Gone => left,
+                Err(e) => return Err(back(failed(&record, "shut down", e))),
+            };
+            if cell.wait(patience, over) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
         }
-        if !cell.wait(limit, over) {
-            return Err(back(
-                Error::new(
-                    Reason::Timeout,
-                    format!(
-                        "`{}` did not shut down within {} s; it runs on",
-                        record.settings.name,
-                        limit.as_secs()
-                    ),
-                )
-                .hint(format!("`slipway machine stop {}` ends it at once", self.word(&record))),
-            ));
-        }
-        Ok(())
+        Err(back(
+            Error::new(
+                Reason::Timeout,
+                format!(
+                    "`{}` did not shut down within {} s; it runs on",
+                    record.settings.name,
+                    limit.as_secs()
+                ),
+            )
+            .hint(format!("`slipway machine stop {}` ends it at once", self.word(&record))),
+        ))
     }
 
     /// Freezes the guest.
@@ -417,7 +355,7 @@ impl Host {
     ) -> Result<()> {
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
-        let guest = cell.admit(self, request, &record)?.guest.clone();
+        let guest = self.admitted(&cell, request, &record)?.guest.clone();
         let guest = guest.ok_or_else(|| self.no_guest(&record))?;
         act(&*guest).map_err(|e| failed(&record, request.verb(), e))?;
         let mut running = cell.lock();
@@ -425,7 +363,6 @@ impl Host {
             running.power = then;
         }
         drop(running);
-        cell.changed.notify_all();
         self.tell(id);
         Ok(())
     }
@@ -442,8 +379,9 @@ impl Host {
         running.guest.clone().ok_or_else(|| self.no_guest(&record))
     }
 
-    fn no_guest(&self, record: &MachineRecord) -> Error {
-        Error::new(Reason::InvalidState, format!("`{}` is off", record.settings.name))
+    pub(crate) fn no_guest(&self, record: &MachineRecord) -> Error {
+        let rest = if record.saved.is_some() { PowerState::Saved } else { PowerState::Off };
+        Error::new(Reason::InvalidState, format!("`{}` is {rest}", record.settings.name))
             .hint(format!("`slipway machine start {}` first", self.word(record)))
     }
 
@@ -454,10 +392,25 @@ impl Host {
 
     /// Keeps that machine `id` is off because it was meant to be; before a waiter can start it anew.
     fn not_wanted(&self, id: Uuid, incarnation: u64) {
-        if self.cell(id).lock().incarnation != incarnation {
-            return;
+        {
+            let cell = self.cell(id);
+            let running = cell.lock();
+            // One that is saved is so on record already, with what is wanted of it.
+            let decided = running.host_stops || running.power == PowerState::Saving;
+            if running.incarnation != incarnation || decided {
+                return;
+            }
         }
-        if let Err(e) = self.update(id, |r| r.wanted_running = false) {
+        self.turned_off(id);
+    }
+
+    /// Keeps that machine `id` is to stay off.
+    pub(crate) fn turned_off(&self, id: Uuid) {
+        let off = |r: &mut MachineRecord| {
+            r.wanted_running = false;
+            r.turned_off_in.clone_from(&self.boot);
+        };
+        if let Err(e) = self.update(id, off) {
             tracing::warn!(machine = %id, "that it was stopped is not kept: {}", e.chain());
         }
     }
@@ -471,11 +424,27 @@ fn accel_name(accel: engine::Accel) -> &'static str {
     }
 }
 
-fn failed(record: &MachineRecord, verb: &str, e: engine::GuestError) -> Error {
-    Error::new(Reason::Engine, format!("cannot {verb} `{}`", record.settings.name)).caused_by(e)
+/// The domain's error for an order that a guest did not carry out.
+pub(crate) fn failed(record: &MachineRecord, verb: &str, e: engine::GuestError) -> Error {
+    use GuestErrorKind as K;
+    let reason = match e.kind() {
+        K::Gone | K::WrongState => Reason::InvalidState,
+        K::TimedOut => Reason::Timeout,
+        K::Unsupported => Reason::NotSupported,
+        K::NoSpace => Reason::NoSpace,
+        K::NotFound => Reason::NotFound,
+        K::Io => Reason::Io,
+        _ => Reason::Engine,
+    };
+    let error = Error::new(reason, format!("cannot {verb} `{}`", record.settings.name));
+    match e.hint() {
+        Some(hint) => error.hint(hint.to_owned()),
+        None => error,
+    }
+    .caused_by(e)
 }
 
-fn start_failed(record: &MachineRecord, e: engine::StartError) -> Error {
+pub(crate) fn start_failed(record: &MachineRecord, e: engine::StartError) -> Error {
     use engine::StartErrorKind as K;
     let reason = match e.kind() {
         K::InUse => Reason::InUse,
@@ -487,6 +456,7 @@ fn start_failed(record: &MachineRecord, e: engine::StartError) -> Error {
         K::InvalidSpec => Reason::InvalidArgument,
         K::AlreadyRunning => Reason::InvalidState,
         K::TimedOut => Reason::Timeout,
+        K::BadState => Reason::BadState,
         _ => Reason::Engine,
     };
     let mut error = Error::new(reason, format!("cannot start `{}`", record.settings.name));

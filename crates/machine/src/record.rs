@@ -59,6 +59,12 @@ pub struct MachineRecord {
     /// Somebody wants it running; the automatic start action reads it.
     #[serde(default)]
     pub wanted_running: bool,
+    /// The boot of the host in which it was last turned off, by somebody or from within.
+    #[serde(default)]
+    pub turned_off_in: Option<String>,
+    /// Its guest's memory, when it is saved.
+    #[serde(default)]
+    pub saved: Option<crate::saved::Saved>,
     /// Fields of a newer version, kept.
     #[serde(flatten)]
     pub extra: serde_json::Map<String, serde_json::Value>,

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use engine::RunState;
 
+use crate::cell::Running;
 use crate::host::Host;
-use crate::lifecycle::Running;
 use crate::power::PowerState;
 
 /// Whether the cell has heard of what its guest is doing.

@@ -27,6 +27,7 @@ fn host(root: &Path, gate: Option<Arc<dyn job::Gate>>) -> Arc<Host> {
             engine: Arc::new(engine::SimEngine::new()),
             facts: Some(HostFacts { uefi: true, ..HostFacts::of_this_host() }),
             jobs: job::Options::default(),
+            boot: None,
         },
         Ambient { ids: Arc::new(ids), clock: Arc::new(job::ManualClock::new()), gate },
     )

@@ -17,6 +17,7 @@ fn host(dir: &std::path::Path, engine: Arc<dyn engine::Engine>, store: Arc<dyn S
         engine,
         facts: None,
         jobs: job::Options::default(),
+        boot: None,
     })
     .unwrap()
 }

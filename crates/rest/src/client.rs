@@ -18,10 +18,10 @@ use tokio::net::UnixStream;
 use uuid::Uuid;
 
 use crate::wire::{
-    Advance, Behaviour, Cleared, Console, CreateSwitch, Define, Doctor, Edit, EventList, Export, Fault,
-    FaultList, Import, Job, JobList, JobReference, Machine, MachineList, MapSwitch, NewEvent, NewFault,
-    Planned, PlannedEdit, PlannedList, Problem, ProblemBody, Reset, SendKeys, SetClock, Shutdown, Simulator,
-    SimulatorClock, Switch, SwitchList, Version,
+    Advance, Autostop, AutostopReport, Autostopped, Behaviour, Cleared, Console, CreateSwitch, Define,
+    Doctor, Edit, EventList, Export, Fault, FaultList, Import, Job, JobList, JobReference, Machine,
+    MachineList, MapSwitch, NewEvent, NewFault, Planned, PlannedEdit, PlannedList, Problem, ProblemBody,
+    Reset, SendKeys, SetClock, Shutdown, Simulator, SimulatorClock, Switch, SwitchList, Version,
 };
 
 /// Largest answer that is read, in bytes.
@@ -101,7 +101,7 @@ type Result<T> = std::result::Result<T, ClientError>;
 /// Which jobs to list; the default is all.
 #[derive(Clone, Debug, Default)]
 pub struct JobFilter {
-    /// `import` or `export`.
+    /// `import`, `export` or `save`.
     pub kind: Option<String>,
     /// Name or id of a machine or planned machine.
     pub machine: Option<String>,
@@ -304,6 +304,22 @@ impl Client {
     /// See [`ClientError`].
     pub async fn shutdown(&self, word: &str, shutdown: &Shutdown) -> Result<Machine> {
         self.put(Method::POST, &path("/v1/machines", word, "shutdown"), shutdown).await
+    }
+
+    /// Saves a machine; the job's id.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn save(&self, word: &str) -> Result<Uuid> {
+        Ok(self.ask::<JobReference>(Method::POST, &path("/v1/machines", word, "save"), None).await?.job)
+    }
+
+    /// Brings every machine to rest as its stop action says.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn autostop(&self, how: &Autostop) -> Result<Vec<Autostopped>> {
+        Ok(self.put::<_, AutostopReport>(Method::POST, "/v1/autostop", how).await?.machines)
     }
 
     /// Where a machine's console is.

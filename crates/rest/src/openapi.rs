@@ -13,7 +13,8 @@ use crate::server::{events, jobs, machines, planned, simulator, switches, system
     paths(
         system::version, system::doctor, events::events,
         machines::list, machines::show, machines::define, machines::edit, machines::delete,
-        machines::start, machines::stop, machines::shutdown, machines::pause, machines::resume, machines::reset,
+        machines::start, machines::stop, machines::shutdown, machines::save, machines::pause, machines::resume,
+        machines::reset, machines::autostop,
         machines::console, machines::screenshot, machines::keys, machines::export,
         planned::list, planned::show, planned::import, planned::edit, planned::validate, planned::realize,
         planned::abandon,

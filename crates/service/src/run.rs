@@ -181,6 +181,7 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
         engine,
         facts,
         jobs: job::Options { workers: options.job_workers },
+        boot: boot_id(),
     };
     let host = Host::open_in(host_options, ambient).map_err(cannot_open)?;
     if let Some(simulated) = &simulated {
@@ -204,6 +205,7 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
         pruner.abort();
         Ok(())
     });
+    host.stop_starting();
     let left = host.jobs().shutdown(JOB_GRACE);
     for job in left {
         tracing::warn!(%job, "its step did not stop in time; it goes on at the next start all the same");
@@ -213,6 +215,12 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
     drop(host);
     tracing::info!("stopped");
     done
+}
+
+/// The kernel's name for this boot (random(4)).
+fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
 fn open_store(data: &Path) -> Result<SqliteStore, ServeError> {

@@ -1,5 +1,6 @@
 //! `slipway machine`: machines, one function per verb.
 
+mod autostop;
 mod console;
 mod define;
 mod screen;
@@ -36,10 +37,10 @@ pub(crate) enum MachineCommand {
         /// The new name
         name: String,
     },
-    /// Start a machine
+    /// Start a machine; one that is saved goes on where it was, one that is paused is resumed
     #[command(after_help = examples!("slipway machine start web", "slipway machine console web"))]
     Start(Named),
-    /// Cut a machine's power: its guest ends at once
+    /// Cut a machine's power: its guest ends at once, and what was saved of it is discarded
     Stop(Named),
     /// Ask a machine's guest to shut down, and wait until it has
     Shutdown {
@@ -49,13 +50,24 @@ pub(crate) enum MachineCommand {
         #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
         timeout: u64,
     },
+    /// Write a machine's memory to a file and end its guest; a start goes on from there
+    #[command(after_help = examples!("slipway machine save web", "slipway machine start web"))]
+    Save {
+        #[command(flatten)]
+        named: Named,
+        /// Print the job's id and do not wait for its end
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Freeze a machine
     Pause(Named),
     /// Let a paused machine go on
     Resume(Named),
     /// Press a machine's reset button
     Reset(Named),
-    /// Delete a machine that is off, with the disks that Slipway made for it
+    /// Bring every machine to rest as its stop action says: for the host's shutdown
+    Autostop(autostop::AutostopArgs),
+    /// Delete a machine that is off or saved, with the disks that Slipway made for it
     #[command(visible_alias = "rm")]
     Delete {
         #[command(flatten)]
@@ -113,6 +125,8 @@ pub(crate) async fn machine(s: &Session, command: MachineCommand) -> Result {
         MachineCommand::Pause(named) => act(s, &named, "pause", "paused").await,
         MachineCommand::Resume(named) => act(s, &named, "resume", "resumed").await,
         MachineCommand::Reset(named) => act(s, &named, "reset", "reset").await,
+        MachineCommand::Save { named, no_wait } => save(s, &named.machine, no_wait).await,
+        MachineCommand::Autostop(args) => autostop::autostop(s, args).await,
         MachineCommand::Shutdown { named, timeout } => {
             let how = Shutdown { timeout_seconds: Some(timeout) };
             done(s, "shut down", &s.client.shutdown(&named.machine, &how).await?)
@@ -144,6 +158,19 @@ fn done(s: &Session, past: &str, machine: &Machine) -> Result {
     }
     s.printer.talk(format!("{past} `{}`", machine.name));
     Ok(())
+}
+
+async fn save(s: &Session, word: &str, no_wait: bool) -> Result {
+    let job = s.client.save(word).await?;
+    if no_wait {
+        return if s.printer.json {
+            s.printer.json(&s.client.job(&job.to_string()).await?)
+        } else {
+            s.printer.line(job.to_string())
+        };
+    }
+    s.follow_to_success(job).await?;
+    done(s, "saved", &s.client.machine(word).await?)
 }
 
 async fn delete(s: &Session, word: &str, keep_disks: bool, yes: bool) -> Result {

@@ -430,6 +430,7 @@ impl Guest for QemuGuest {
         if matches!(self.state(), RunState::ShuttingDown) {
             return Ok(());
         }
+        self.thaw()?;
         self.inner.order("cont", RunState::Running)
     }
 

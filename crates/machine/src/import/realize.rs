@@ -309,6 +309,8 @@ fn commit(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
             resolved: None,
             run_generation: 0,
             wanted_running: false,
+            turned_off_in: None,
+            saved: None,
             extra: serde_json::Map::new(),
         };
         operations.push(record::put(machine_key(id), &machine)?);

@@ -38,6 +38,8 @@ pub struct Lab {
     pub sim: SimEngine,
     pub store: Arc<MemoryStore>,
     pub facts: HostFacts,
+    /// The boot of the operating system that the host is told.
+    pub boot: String,
     host: Option<Arc<Host>>,
 }
 
@@ -58,6 +60,7 @@ impl Lab {
             sim: SimEngine::new(),
             store: Arc::new(MemoryStore::new()),
             facts,
+            boot: "first boot".to_owned(),
             host: None,
         };
         lab.open();
@@ -77,6 +80,7 @@ impl Lab {
             engine: Arc::new(self.sim.clone()),
             facts: Some(self.facts.clone()),
             jobs: job::Options::default(),
+            boot: Some(self.boot.clone()),
         })
         .unwrap()
     }

@@ -25,6 +25,7 @@ pub(crate) fn status(reason: Reason) -> StatusCode {
         | Reason::Busy
         | Reason::AlreadyExists
         | Reason::InUse
+        | Reason::BadState
         | Reason::NotCompatible => StatusCode::CONFLICT,
         Reason::InvalidArgument | Reason::BadPackage => StatusCode::UNPROCESSABLE_ENTITY,
         Reason::AccessDenied => StatusCode::FORBIDDEN,

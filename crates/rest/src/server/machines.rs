@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::{App, Peer, Refusal, absolute, blocking, named};
 use crate::wire::{
-    Console, Define, Edit, Export, JobReference, Machine, MachineList, Problem, SendKeys, Shutdown,
+    Autostop, AutostopReport, Autostopped, Console, Define, Edit, Export, JobReference, Machine, MachineList,
+    Problem, SendKeys, Shutdown,
 };
 
 type Body_<T> = Result<Json<T>, JsonRejection>;
@@ -138,11 +139,42 @@ pub(crate) async fn shutdown(
     Path(word): Path<String>,
     body: Option<Json<Shutdown>>,
 ) -> Result<Json<Machine>, Refusal> {
-    let seconds = body.and_then(|b| b.timeout_seconds).unwrap_or(SHUTDOWN);
+    let limit = wait(body.and_then(|b| b.timeout_seconds))?;
+    act(app, word, move |h, id| h.shutdown(id, limit)).await
+}
+
+/// Writes its guest's memory to a file and ends it: a job. A start goes on from there.
+#[utoipa::path(post, path = "/v1/machines/{machine}/save", tag = "machines", params(("machine" = String, Path)),
+    responses((status = 202, body = JobReference), (status = 409, body = Problem), (status = 501, body = Problem)))]
+pub(crate) async fn save(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Path(word): Path<String>,
+) -> Result<(StatusCode, Json<JobReference>), Refusal> {
+    let job = blocking(&app, move |h| h.save(named(h, &word)?, &peer.name)).await?;
+    Ok((StatusCode::ACCEPTED, Json(JobReference { job })))
+}
+
+/// Brings every machine to rest as its stop action says, because the host is about to stop; answers when they are.
+#[utoipa::path(post, path = "/v1/autostop", tag = "machines", request_body = Option<Autostop>,
+    responses((status = 200, body = AutostopReport)))]
+pub(crate) async fn autostop(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    body: Option<Json<Autostop>>,
+) -> Result<Json<AutostopReport>, Refusal> {
+    let limit = wait(body.and_then(|b| b.timeout_seconds))?;
+    let stopped = blocking(&app, move |h| h.autostop(limit, &peer.name)).await?;
+    Ok(Json(AutostopReport { machines: stopped.into_iter().map(Autostopped::from).collect() }))
+}
+
+/// The wait that was asked for, within its bounds.
+fn wait(seconds: Option<u64>) -> Result<Duration, Refusal> {
+    let seconds = seconds.unwrap_or(SHUTDOWN);
     if seconds > MAX_SHUTDOWN {
         return Err(Refusal::invalid(format!("a wait of {seconds} s is longer than {MAX_SHUTDOWN} s")));
     }
-    act(app, word, move |h, id| h.shutdown(id, Duration::from_secs(seconds))).await
+    Ok(Duration::from_secs(seconds))
 }
 
 /// Freezes the guest.

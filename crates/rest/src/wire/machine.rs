@@ -20,10 +20,14 @@ pub struct Machine {
     pub name: String,
     /// Free text.
     pub notes: String,
-    /// `off`, `starting`, `running`, `paused`, `shutting-down` or `stopping`.
+    /// `off`, `starting`, `running`, `paused`, `shutting-down`, `stopping`, `saving`, `saved` or `restoring`.
     pub state: String,
-    /// Why it last stopped by itself.
+    /// Why it last stopped by itself, or what else there is to know.
     pub note: Option<String>,
+    /// How often its guest rebooted by itself since it was started, or found again by this daemon.
+    pub reboots: u32,
+    /// Its guest's memory, while it is saved.
+    pub saved: Option<Saved>,
     /// 1 (BIOS) or 2 (UEFI).
     pub generation: u8,
     /// Virtual processors.
@@ -69,6 +73,17 @@ pub struct Machine {
 pub struct MachineList {
     /// The machines.
     pub machines: Vec<Machine>,
+}
+
+/// A guest's memory, kept in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Saved {
+    /// When it was saved.
+    pub when: String,
+    /// Bytes of the file, holes included.
+    pub bytes: u64,
+    /// Versioned machine type that it needs.
+    pub machine_version: String,
 }
 
 /// A disk of a machine.
@@ -300,6 +315,37 @@ pub struct Shutdown {
     pub timeout_seconds: Option<u64>,
 }
 
+/// How the host's stop is prepared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Autostop {
+    /// Seconds that each attempt of each machine may take; 120 by default, 3600 at most.
+    #[serde(default)]
+    pub timeout_seconds: Option<u64>,
+}
+
+/// What became of the machines that ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AutostopReport {
+    /// Every machine that had a guest, by name.
+    pub machines: Vec<Autostopped>,
+}
+
+/// What became of one machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Autostopped {
+    /// The machine.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its stop action: `turnoff`, `save` or `shutdown`.
+    pub action: String,
+    /// How it came to rest: `saved`, `shut-down` or `turned-off`; absent when it still runs.
+    pub result: Option<String>,
+    /// Why what was tried before did not do.
+    pub failed: Vec<String>,
+}
+
 /// Keys for the guest: one of `text` and `keys`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -338,14 +384,28 @@ pub struct MachineEvent {
     pub id: Uuid,
     /// What it is doing, as in [`Machine::state`]; `deleted` when it is no more.
     pub state: String,
-    /// Why it last stopped by itself.
+    /// Why it last stopped by itself, or what else there is to know.
     pub note: Option<String>,
+    /// How often its guest rebooted by itself, as in [`Machine::reboots`].
+    pub reboots: u32,
 }
 
 impl From<machine::events::MachineChange> for MachineEvent {
     fn from(c: machine::events::MachineChange) -> Self {
         let state = c.power.map_or("deleted", machine::power::PowerState::as_str);
-        Self { id: c.id, state: state.to_owned(), note: c.note }
+        Self { id: c.id, state: state.to_owned(), note: c.note, reboots: c.reboots }
+    }
+}
+
+impl From<machine::automatic::Stopped> for Autostopped {
+    fn from(s: machine::automatic::Stopped) -> Self {
+        Self {
+            id: s.id,
+            name: s.name,
+            action: word(&s.action),
+            result: s.rest.map(|r| r.as_str().to_owned()),
+            failed: s.failed.iter().map(machine::Error::chain).collect(),
+        }
     }
 }
 
@@ -401,7 +461,7 @@ pub(crate) fn parse_option<T: serde::de::DeserializeOwned>(
 
 impl From<MachineView> for Machine {
     fn from(view: MachineView) -> Self {
-        let MachineView { record, power, disks, note, job, macs, accelerator } = view;
+        let MachineView { record, power, disks, note, reboots, job, macs, accelerator } = view;
         let s = record.settings;
         let drives = s
             .controllers
@@ -431,6 +491,12 @@ impl From<MachineView> for Machine {
             notes: s.notes,
             state: power.as_str().to_owned(),
             note,
+            reboots,
+            saved: record.saved.map(|s| Saved {
+                when: s.when.to_string(),
+                bytes: s.bytes,
+                machine_version: s.needs.machine_version,
+            }),
             generation: s.generation.number(),
             processors: s.processors.count,
             memory_mib: s.memory.startup_mib,

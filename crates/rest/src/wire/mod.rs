@@ -14,8 +14,8 @@ pub use host::{Check, Doctor, Problem, ProblemBody, Version};
 pub(crate) use job::state_name;
 pub use job::{Failure, Job, JobList, JobReference, Warning};
 pub use machine::{
-    Adapter, AdapterEdit, Automatic, Chord, Console, Define, Disk, Drive, Edit, Export, Machine,
-    MachineEvent, MachineList, NewDisk, SendKeys, Shutdown,
+    Adapter, AdapterEdit, Automatic, Autostop, AutostopReport, Autostopped, Chord, Console, Define, Disk,
+    Drive, Edit, Export, Machine, MachineEvent, MachineList, NewDisk, Saved, SendKeys, Shutdown,
 };
 pub use planned::{Finding, Import, Planned, PlannedDisk, PlannedEdit, PlannedList, SwitchTarget};
 pub use simulator::{

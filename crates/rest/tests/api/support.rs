@@ -31,6 +31,7 @@ impl Edge {
             engine: Arc::new(engine.clone()),
             facts: None,
             jobs: job::Options::default(),
+            boot: None,
         })
         .unwrap();
         let tokio =

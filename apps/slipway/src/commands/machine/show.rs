@@ -36,6 +36,17 @@ pub(super) fn show(printer: Printer, m: &Machine) -> Result {
     if let Some(note) = &m.note {
         printer.line(format!("  note     {note}"))?;
     }
+    if let Some(saved) = &m.saved {
+        printer.line(format!(
+            "  saved    {}  ({}, {})",
+            saved.when,
+            bytes(saved.bytes),
+            saved.machine_version
+        ))?;
+    }
+    if m.reboots > 0 {
+        printer.line(format!("  reboots  {} since it was started", m.reboots))?;
+    }
     if let Some(job) = m.job {
         printer.line(format!("  job      {job}"))?;
     }
@@ -46,6 +57,11 @@ pub(super) fn show(printer: Printer, m: &Machine) -> Result {
     if m.generation == 2 {
         printer.line(format!("  UEFI, Secure Boot {}, TPM {}", on(m.secure_boot), on(m.tpm)))?;
     }
+    let delay = match m.automatic.start_delay_seconds {
+        0 => String::new(),
+        s => format!(" after {s} s"),
+    };
+    printer.line(format!("  host     starts: {}{delay}; stops: {}", m.automatic.start, m.automatic.stop))?;
     for d in &m.disks {
         let files = d.files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(" over ");
         printer.line(format!("  disk     {}  {}  {files}", d.name, bytes(d.virtual_size)))?;
