@@ -91,6 +91,8 @@ journalctl -u slipway | grep 'no scope of its own' >/dev/null || fail "the journ
 plain=$(slipway --json machine show plain | sed -n 's/^ *"id": "\([0-9a-f-]*\)".*/\1/p' | head -1)
 [ "$(group_of "$(pid_of "$plain" qemu)")" = /system.slice/slipway.service ] || fail "it is in $(group_of "$(pid_of "$plain" qemu)")"
 quiet systemctl start dbus.socket
+# logind does not come to the new bus by itself on every release, and a later step needs it.
+quiet systemctl restart systemd-logind
 quiet systemctl restart slipway
 [ "$(systemctl is-active "slipway-$plain.scope")" = active ] || fail "the next daemon did not move it"
 alive web "$id" "$qemu"
