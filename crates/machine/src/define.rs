@@ -356,6 +356,7 @@ impl Host {
             logical_sector_size: 512,
             physical_sector_size: 4096,
             virtual_disk_id: self.fresh_id(),
+            serial: None,
             layers: vec![Layer {
                 path,
                 format: if raw { engine::ImageFormat::Raw } else { engine::ImageFormat::Qcow2 },
@@ -588,6 +589,7 @@ fn empty_disk(
         logical_sector_size: sector,
         physical_sector_size: 4096,
         virtual_disk_id: ids(),
+        serial: None,
         layers: vec![Layer { path, format: engine::ImageFormat::Raw, owned: true }],
         source_path: None,
         extra: serde_json::Map::new(),

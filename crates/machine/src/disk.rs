@@ -35,6 +35,9 @@ pub struct DiskRecord {
     pub physical_sector_size: u32,
     /// Virtual disk id (VHDX page-83 GUID, VHD unique id).
     pub virtual_disk_id: Uuid,
+    /// Serial number that the guest sees; `None` derives it from the id. Kept from where a saved memory came.
+    #[serde(default)]
+    pub serial: Option<String>,
     /// Files that hold the bytes, leaf first. Only the leaf is ever written.
     pub layers: Vec<Layer>,
     /// The path the configuration gave it, if it came with one.

@@ -24,10 +24,12 @@ use crate::disk::{DiskFormat, DiskRecord, with_extension};
 use crate::error::{Error, Reason, Result, chain};
 use crate::exported::is_whole;
 use crate::host::Host;
+use crate::import::Details;
 use crate::jobs::{World, failure, fault_reason, writer_failure};
 use crate::names::safe_file_name;
 use crate::power::Request;
 use crate::record::MachineRecord;
+use crate::saved::Saved;
 
 /// Hyper-V's folder of configurations.
 const MACHINES_DIR: &str = "Virtual Machines";
@@ -51,6 +53,9 @@ pub struct ExportRequest {
     /// Copy the disks (`CopyVmStorage`); without it the configuration keeps its paths.
     #[serde(default = "yes")]
     pub storage: bool,
+    /// Copy the memory of a saved machine (`CopyVmRuntimeInformation`).
+    #[serde(default = "yes")]
+    pub saved_state: bool,
     /// Disks to leave out, by id (`ExcludedVirtualHardDisks`).
     #[serde(default)]
     pub excluded_disks: Vec<Uuid>,
@@ -76,6 +81,7 @@ impl ExportRequest {
             directory,
             subdirectory: false,
             storage: true,
+            saved_state: true,
             excluded_disks: Vec::new(),
             format: None,
             block_size: None,
@@ -355,12 +361,34 @@ fn write(cx: &mut Cx<'_>) -> std::result::Result<Exported, Failure> {
         before += written.read;
         bytes += written.read;
     }
+    if let Some(saved) = record.saved.as_ref().filter(|_| params.request.saved_state) {
+        let options = CopyOptions {
+            rate_limit: params.request.rate_limit,
+            cancelled: &|| reporter.cancelled(),
+            progress: &|p| reporter.progress("exporting memory", p.done, p.total),
+            ..CopyOptions::default()
+        };
+        let details = details(&record, saved).map_err(|e| failure(&e))?;
+        package
+            .add_state(&record.home.join(&saved.file), details, &options)
+            .map_err(|e| writer_failure("cannot export", &e))?;
+    }
     reporter.progress("writing configuration", total, total);
     describe(&host, &record, &disks, params, &prepared, &mut package)?;
     cx.check_cancel()?;
     let manifest = package.finish().map_err(|e| writer_failure("cannot export", &e))?;
     note(cx, &host);
     Ok(Exported { directory: target.clone(), disks: manifest.disks.len(), bytes })
+}
+
+/// What the manifest says of a saved memory, so that another host can tell whether it may go on with it.
+fn details(record: &MachineRecord, saved: &Saved) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let details =
+        Details { when: saved.when, hardware: record.settings.hardware, needs: saved.needs.clone() };
+    match serde_json::to_value(details) {
+        Ok(serde_json::Value::Object(map)) => Ok(map),
+        _ => Err(Error::new(Reason::Store, "what a saved memory needs cannot be written")),
+    }
 }
 
 /// Keeps that the machine was exported whole. The package is complete already: nothing that fails here unmakes it.
@@ -451,8 +479,8 @@ fn describe(
         let reason = if params.request.storage { "excluded on request" } else { "configuration only" };
         package.exclude("disk", &disk.name, reason);
     }
-    if let Some(saved) = &record.saved {
-        package.exclude("saved-state", &saved.file, "the memory of a saved machine is not carried yet");
+    if let Some(saved) = record.saved.as_ref().filter(|_| !params.request.saved_state) {
+        package.exclude("saved-state", &saved.file, "left out on request");
     }
     package.annotate("run_generation", json!(record.run_generation));
     Ok(())

@@ -52,7 +52,7 @@ pub(crate) fn exported_key(machine: Uuid) -> String {
 
 /// Whether an export so asked for holds the whole machine.
 pub(crate) fn is_whole(request: &ExportRequest) -> bool {
-    request.storage && request.excluded_disks.is_empty()
+    request.storage && request.saved_state && request.excluded_disks.is_empty()
 }
 
 impl Host {

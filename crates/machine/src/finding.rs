@@ -92,6 +92,9 @@ findings! {
     MEMORY_BEYOND_HOST = "memory-beyond-host", "The machine's startup memory is more than this host has.";
     DEVICE_NOT_AVAILABLE = "device-not-available", "A device of the configuration does not exist here. It is kept in the configuration and leaves with the next export, but the guest does not see it.";
     SAVED_STATE = "saved-state", "The machine was saved while running. Hyper-V's memory state cannot be resumed on QEMU; discarding it is like a power cut for the guest.";
+    STATE_COMES = "saved-state-comes-along", "The package holds the memory of a machine that Slipway saved, and it fits here. The machine comes in saved and goes on from there.";
+    STATE_TWIN = "saved-state-twin", "The saved memory knows the addresses and identity of the machine it was saved from. A machine under a new id keeps them, so the two must not run on one network.";
+    STATE_UNFIT = "saved-state-unfit", "The package holds the memory of a machine that Slipway saved, and this host or the chosen hardware cannot go on with it. Discarding it is like a power cut for the guest.";
     GUEST_STATE = "guest-state-unreadable", "The guest state file beside the configuration cannot be read, so boot entries in it are not carried over. It is kept and leaves with the next export as it came.";
     SNAPSHOTS_LEFT = "snapshots-left", "The package holds checkpoints. The machine comes in as its current state, flattened; the checkpoints stay behind in the package.";
     DUPLICATE_ID = "duplicate-id", "A machine with this id is already here. Import under a new id.";

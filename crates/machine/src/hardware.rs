@@ -209,7 +209,10 @@ fn drives(settings: &Settings, disks: &[DiskRecord]) -> Result<(Vec<DiskSpec>, V
                         logical_sector: record.logical_sector_size,
                         physical_sector: record.physical_sector_size,
                         read_only: false,
-                        serial: Some(record.id.simple().to_string()[..20].to_owned()),
+                        serial: record
+                            .serial
+                            .clone()
+                            .or_else(|| Some(record.id.simple().to_string()[..20].to_owned())),
                         boot_index: boot_index(settings, BootDevice::HardDrive, nth),
                     });
                 }

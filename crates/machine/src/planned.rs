@@ -56,7 +56,7 @@ pub struct ImportRequest {
     /// Leave checkpoints behind.
     #[serde(default)]
     pub without_snapshots: bool,
-    /// Discard Hyper-V's saved state.
+    /// Discard saved memory: Hyper-V's, or ours.
     #[serde(default)]
     pub discard_saved_state: bool,
     /// Another number of processors.
@@ -114,9 +114,27 @@ pub struct PlannedDisk {
     /// Virtual disk id.
     #[serde(default)]
     pub virtual_disk_id: Uuid,
+    /// Serial number that a saved memory knows it by.
+    #[serde(default)]
+    pub serial: Option<String>,
     /// Boot loaders found on it, to be entered into new UEFI variables.
     #[serde(default)]
     pub boot_entries: Vec<PlannedBootEntry>,
+}
+
+/// The memory of a saved machine, which the package brings along and which fits here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedState {
+    /// The file in the package.
+    pub file: PathBuf,
+    /// Its bytes, holes included.
+    pub bytes: u64,
+    /// Digest of its content.
+    pub digest: String,
+    /// When it was saved.
+    pub when: jiff::Timestamp,
+    /// What it takes to go on with it.
+    pub needs: crate::saved::Needs,
 }
 
 /// A boot entry that new UEFI variables get.

@@ -111,6 +111,9 @@ pub struct PlannedRecord {
     pub disks: Vec<PlannedDisk>,
     /// What it brings along.
     pub origin: Origin,
+    /// Its memory, when it comes in saved.
+    #[serde(default)]
+    pub state: Option<crate::planned::PlannedState>,
     /// Switches that come with it.
     #[serde(default)]
     pub new_switches: Vec<SwitchRecord>,

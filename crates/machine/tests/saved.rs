@@ -8,13 +8,15 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use machine::MachineView;
-use machine::Reason;
 use machine::automatic::Rest;
 use machine::define::{DefineRequest, MachineEdit, NewDisk};
+use machine::export::ExportRequest;
+use machine::finding;
+use machine::planned::ImportRequest;
 use machine::power::PowerState;
 use machine::settings::{Automatic, AutomaticStart, AutomaticStop, Generation};
-use support::{Lab, MIB, PATIENCE, blank};
+use machine::{MachineView, Reason};
+use support::{Lab, MIB, PATIENCE, blank, errors, has, import_of, member};
 use uuid::Uuid;
 
 const LIMIT: Duration = Duration::from_millis(50);
@@ -240,4 +242,105 @@ fn reboots_are_counted_and_told() {
     assert_eq!((reboots, view(&lab, id).reboots), (1, 1));
     lab.host().reset(id).unwrap();
     assert_eq!(view(&lab, id).reboots, 1, "a reset that was asked for is none");
+}
+
+/// A package of a saved machine whose guest remembers "web".
+fn exported() -> (Lab, MachineView, PathBuf) {
+    let lab = Lab::new();
+    let id = started(&lab, "web");
+    let saved = save(&lab, id);
+    let package = lab.export(id, "out");
+    (lab, saved, package)
+}
+
+#[test]
+fn a_saved_machine_leaves_with_its_memory_and_goes_on_elsewhere() {
+    let (_first, saved, package) = exported();
+    let report = transfer::verify::verify(&package, &Default::default()).unwrap();
+    assert!(report.is_good(), "{:?}", report.findings);
+    let entry = report.manifest.unwrap().saved_state.unwrap();
+    assert_eq!(entry.path, "Slipway/saved-state");
+    assert_eq!(entry.details["machine_version"], saved.record.saved.as_ref().unwrap().needs.machine_version);
+    // For Hyper-V the machine is off, with nothing in its runtime state.
+    let id = saved.record.id;
+    let configuration = vmcx::read(&fs::read(member(&package, id, "vmcx")).unwrap()).unwrap();
+    assert!(!configuration.tree.contains("configuration/savedstate"));
+    let runtime = vmcx::read(&fs::read(member(&package, id, "VMRS")).unwrap()).unwrap();
+    assert_eq!(runtime.tree, vmcx::empty_runtime_state(saved.record.settings.config_version));
+
+    let second = Lab::new();
+    let machine = second.import(&import_of(&package));
+    assert_eq!((machine.power, states(&machine)), (PowerState::Saved, 1));
+    second.host().start(id).unwrap();
+    assert_eq!(second.sim.control(id).unwrap().memory(), "web");
+    assert_eq!(states(&view(&second, id)), 0);
+}
+
+#[test]
+fn memory_that_does_not_fit_stays_behind_only_when_asked() {
+    let (_first, _, package) = exported();
+    let lab = Lab::new();
+    let unfit = |request: &ImportRequest, word: &str| {
+        let found = lab.host().import_dry_run(request).unwrap().record.findings;
+        assert_eq!(errors(&found), [finding::STATE_UNFIT], "{found:?}");
+        let found = support::finding(&found, finding::STATE_UNFIT);
+        assert_eq!(found.fix.as_deref(), Some("--discard-saved-state"));
+        assert!(found.message.contains(word), "{}", found.message);
+    };
+    unfit(&ImportRequest { memory_mib: Some(2048), ..import_of(&package) }, "memory");
+    unfit(&ImportRequest { disk_bus: Some(engine::DiskBus::Nvme), ..import_of(&package) }, "disk 0");
+    let manifest = package.join(transfer::manifest::PATH);
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("sim-q35-1", "sim-q35-99")).unwrap();
+    unfit(&import_of(&package), "sim-q35-99");
+    fs::write(&manifest, text.replace("saved_state", "of_a_later_version")).unwrap();
+    unfit(&import_of(&package), "does not speak of it");
+    fs::write(&manifest, &text).unwrap();
+
+    let machine = lab.import(&ImportRequest { discard_saved_state: true, ..import_of(&package) });
+    assert_eq!((machine.power, states(&machine)), (PowerState::Off, 0));
+}
+
+#[test]
+fn damaged_memory_is_found_by_verify_and_makes_no_machine() {
+    let (_first, saved, package) = exported();
+    let state = package.join(transfer::manifest::STATE);
+    let mut bytes = fs::read(&state).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&state, bytes).unwrap();
+    let report = transfer::verify::verify(&package, &Default::default()).unwrap();
+    assert!(report.findings.iter().any(|f| f.id == "package.digest"), "{:?}", report.findings);
+    let lab = Lab::new();
+    lab.host().import(&import_of(&package)).unwrap();
+    let status = lab.job(lab.host().realize(saved.record.id, "test").unwrap());
+    assert_eq!(status.error.map(|e| e.id).as_deref(), Some("bad-package"));
+    assert!(support::listing(&lab.path("data/machines")).is_empty(), "nothing is left");
+}
+
+#[test]
+fn a_machine_under_a_new_id_keeps_what_its_memory_knows() {
+    let (lab, saved, package) = exported();
+    let request = ImportRequest { new_id: true, name: Some("twin".into()), ..import_of(&package) };
+    let planned = lab.host().import_dry_run(&request).unwrap().record;
+    assert!(has(&planned.findings, finding::STATE_TWIN) && has(&planned.findings, finding::STATE_COMES));
+    let twin = lab.import(&request);
+    assert_ne!(twin.record.id, saved.record.id);
+    assert_eq!(twin.power, PowerState::Saved);
+    lab.host().start(twin.record.id).unwrap();
+    assert_eq!(lab.sim.control(twin.record.id).unwrap().memory(), "web");
+}
+
+#[test]
+fn an_export_may_leave_the_memory_out_also_one_that_goes_on() {
+    let lab = Lab::new();
+    let id = started(&lab, "web");
+    save(&lab, id);
+    let request = ExportRequest { saved_state: false, ..ExportRequest::new(lab.path("out")) };
+    support::exported(&lab.export_as(id, &request));
+    assert!(!lab.path("out").join(transfer::manifest::STATE).exists());
+    let report = transfer::verify::verify(&lab.path("out"), &Default::default()).unwrap();
+    assert!(report.is_good() && report.findings.is_empty(), "{:?}", report.findings);
+    assert_eq!(report.manifest.unwrap().excluded[0].what, "saved-state");
+    let second = Lab::new();
+    assert_eq!(second.import(&import_of(lab.path("out"))).power, PowerState::Off);
 }

@@ -15,6 +15,8 @@ use crate::digest::{self, Digest};
 pub const DIRECTORY: &str = "Slipway";
 /// Path of the manifest inside a package.
 pub const PATH: &str = "Slipway/manifest.json";
+/// Path of a machine's saved memory inside a package.
+pub const STATE: &str = "Slipway/saved-state";
 /// Value of [`Manifest::format`].
 pub const FORMAT: &str = "slipway-package";
 /// The version this code writes; higher ones are refused.
@@ -50,6 +52,9 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// Disks, each hashed by content.
     pub disks: Vec<DiskEntry>,
+    /// The machine's memory, when it was saved and its memory came along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_state: Option<StateEntry>,
     /// What the export left out on purpose.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<ExcludedEntry>,
@@ -108,6 +113,20 @@ pub struct DiskEntry {
     /// Fields of later versions.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+/// A machine's saved memory. Hyper-V knows nothing of it: for Hyper-V the machine is off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateEntry {
+    /// Always [`STATE`].
+    pub path: String,
+    /// Bytes, holes included.
+    pub size: u64,
+    /// Digest of the content, as of a disk's.
+    pub digest: ContentDigest,
+    /// What it takes to go on with it, in the words of who wrote it.
+    #[serde(flatten)]
+    pub details: Map<String, Value>,
 }
 
 /// Digest of a disk's content; see [`digest`].
@@ -221,7 +240,8 @@ impl Manifest {
         let files = self.files.iter().map(|f| f.path.as_str());
         let disks = self.disks.iter().map(|d| d.path.as_str());
         let lists = self.disks.iter().filter_map(|d| d.digest.chunks.as_deref());
-        files.chain(disks).chain(lists)
+        let state = self.saved_state.iter().map(|s| s.path.as_str());
+        files.chain(disks).chain(lists).chain(state)
     }
 
     fn check(&self) -> Result<(), ManifestError> {
@@ -247,6 +267,17 @@ impl Manifest {
             }
             if path.eq_ignore_ascii_case(PATH) {
                 return value(path, "is the manifest itself");
+            }
+        }
+        if let Some(state) = &self.saved_state {
+            if state.path != STATE || state.digest.chunks.is_some() {
+                return value(&state.path, "is not where a saved state is");
+            }
+            if state.size > MAX_DISK {
+                return value(&state.path, "is larger than 64 TiB");
+            }
+            if state.digest.algorithm != digest::ALGORITHM || state.digest.chunk_size != digest::CHUNK_SIZE {
+                return value(&state.path, "has a digest of an unknown algorithm");
             }
         }
         for disk in &self.disks {
@@ -356,9 +387,15 @@ mod tests {
                 },
                 extra: Map::new(),
             }],
+            saved_state: None,
             excluded: vec![],
             extra: Map::new(),
         }
+    }
+
+    fn state(path: &str) -> StateEntry {
+        let digest = ContentDigest { chunks: None, ..sample().disks.remove(0).digest };
+        StateEntry { path: path.into(), size: 5, digest, details: Map::new() }
     }
 
     #[test]
@@ -408,6 +445,7 @@ mod tests {
         assert!(broken(&|m| m.disks[0].format = "qcow2".into()).contains("format"));
         assert!(broken(&|m| m.disks[0].digest.chunk_size = 1).contains("algorithm"));
         assert!(broken(&|m| m.disks[0].digest.chunks = Some("../x".into())).contains("leaves"));
+        assert!(broken(&|m| m.saved_state = Some(state("Slipway/other"))).contains("saved state"));
         let parse = |text: &str| Manifest::parse(text.as_bytes()).unwrap_err().to_string();
         assert!(parse("{}").contains("understood"));
         assert!(parse(r#"{"format":"x","version":1}"#).contains("`x`"));

@@ -23,6 +23,9 @@ pub(crate) struct ExportArgs {
     /// Leave the disks out
     #[arg(long)]
     configuration_only: bool,
+    /// Leave the memory of a saved machine out
+    #[arg(long)]
+    without_saved_state: bool,
     /// A disk to leave out, by name or id (may be repeated)
     #[arg(long, value_name = "DISK")]
     exclude: Vec<String>,
@@ -47,6 +50,7 @@ pub(crate) async fn export(s: &Session, args: ExportArgs) -> Result {
         directory: absolute(&args.dir)?,
         subdirectory: args.subdirectory,
         configuration_only: args.configuration_only,
+        without_saved_state: args.without_saved_state,
         excluded_disks: args.exclude.iter().map(|w| disk(&machine.disks, w)).collect::<Result<_>>()?,
         format: args.format,
         block_size: args.block_size,

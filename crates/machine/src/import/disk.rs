@@ -71,6 +71,7 @@ pub(super) fn unseen(drive: &ConfiguredDrive, id: Uuid, place: &Place<'_>) -> Pl
         logical_sector_size: 512,
         physical_sector_size: 4096,
         virtual_disk_id: (place.ids)(),
+        serial: None,
         boot_entries: Vec::new(),
     }
 }

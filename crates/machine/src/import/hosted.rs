@@ -42,6 +42,7 @@ impl Host {
             &Surroundings {
                 facts: &self.facts,
                 switches: &switches,
+                offers: &|| Some(self.offers().clone()),
                 exists: &|id| {
                     matches!(record::get::<MachineRecord>(&*self.store, &machine_key(id)), Ok(Some(_)))
                 },
@@ -242,6 +243,7 @@ fn planned(created: jiff::Timestamp, request: &ImportRequest, found: Plan, origi
         settings: found.settings,
         disks: found.disks,
         new_switches: found.new_switches,
+        state: found.state,
         origin,
         request: request.clone(),
         findings: found.findings,

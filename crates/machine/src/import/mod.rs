@@ -19,7 +19,9 @@ mod firmware;
 mod hosted;
 mod plan;
 mod realize;
+mod state;
 
 pub use hosted::PlannedView;
 pub use plan::{Plan, Surroundings, plan};
 pub(crate) use realize::Realize;
+pub(crate) use state::Details;

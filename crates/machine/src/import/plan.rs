@@ -9,13 +9,14 @@ use transfer::package::{Package, Resolver};
 use uuid::Uuid;
 use vmcx::vmgs;
 
-use super::{disk, drivers};
+use super::{disk, drivers, state};
 use crate::config::{self, Configuration, SavedState};
 use crate::disk::DiskFormat;
 use crate::error::{Error, Reason, Result, chain};
 use crate::finding::{self, Finding, Severity, Verdict};
-use crate::planned::{ImportMode, ImportRequest, PlannedDisk};
+use crate::planned::{ImportMode, ImportRequest, PlannedDisk, PlannedState};
 use crate::report::{self, HostFacts};
+use crate::saved::Offers;
 use crate::settings::{Generation, Media, Settings};
 use crate::switch::SwitchRecord;
 
@@ -36,6 +37,8 @@ pub struct Surroundings<'a> {
     pub facts: &'a HostFacts,
     /// Its switches.
     pub switches: &'a [SwitchRecord],
+    /// What this host offers to saved memories; `None` when that is not known.
+    pub offers: &'a dyn Fn() -> Option<Offers>,
     /// Whether a machine with this id is here.
     pub exists: &'a dyn Fn(Uuid) -> bool,
     /// Gives an id that nothing has.
@@ -58,6 +61,8 @@ pub struct Plan {
     pub runtime_state: Option<Vec<u8>>,
     /// Guest state to carry along.
     pub guest_state: Option<Vec<u8>>,
+    /// Memory that comes along.
+    pub state: Option<PlannedState>,
     /// The id the machine would have.
     pub id: Uuid,
     /// Settings as they would be.
@@ -165,13 +170,35 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
     let known = old_firmware || super::firmware::configured_entries(&configuration.nvram) > 0;
     let mut resolver = package.resolver(&request.disk_dirs);
     let place = disk::Place::new(&package, request, around.ids);
-    let (disks, contents) =
+    let saved = if request.discard_saved_state { state::Found::Nothing } else { state::find(&package) };
+    if let state::Found::State(saved) = &saved {
+        saved.prepare(&mut settings, request);
+    }
+    let (mut disks, contents) =
         look_at_disks(&configuration, &place, &mut resolver, &mut settings, &mut findings, known);
     dvds(&configuration, &mut resolver, request, &mut settings, &mut findings);
     let seen = drivers::Seen { disks: &disks, contents: &contents };
+    let kept = settings.hardware;
     findings.extend(drivers::choose(&mut settings, request, seen));
+    let state = match &saved {
+        state::Found::Nothing => None,
+        state::Found::Unusable(why) => {
+            findings.push(state::unfit(why));
+            None
+        }
+        state::Found::State(saved) => {
+            // What the guest runs on is known better than by its drivers.
+            settings.hardware = kept;
+            let all: Vec<SwitchRecord> = around.switches.iter().chain(&new_switches).cloned().collect();
+            let offers = (around.offers)();
+            let (state, found) = saved.fit(id, &mut settings, &mut disks, &all, offers.as_ref());
+            findings.extend(found);
+            state
+        }
+    };
     if let Some((target, free)) = &around.target {
-        let needed = disks.iter().map(|d| d.data_bytes).sum();
+        let memory = state.as_ref().map_or(0, |s| s.bytes);
+        let needed = disks.iter().map(|d| d.data_bytes).sum::<u64>() + memory;
         findings.extend(report::space(request, target, needed, *free));
     }
     findings.extend(report::unsound(&settings));
@@ -186,6 +213,7 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
         configuration_bytes,
         runtime_state,
         guest_state,
+        state,
         id,
         settings,
         disks,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  claim      where each disk will be, and that nothing is there          (recorded; from here on those paths are ours)
-//!  disks      copy into `.<name>.partial`, sync, rename; or an overlay    (again after a death: partial files start over)
+//!  disks      copy into `.<name>.partial`, sync, rename; or an overlay    (again after a death: partial files start over);
+//!             before them the saved memory, when it comes along
 //!  firmware   UEFI variables with the boot entries that the plan found
 //!  commit     machine, disks, new switches, and the plan set aside, in one transaction
 //! ```
@@ -32,8 +33,11 @@ use crate::disk::{DiskFormat, DiskRecord, Layer, with_extension};
 use crate::error::{Error, Reason, chain};
 use crate::host::Host;
 use crate::jobs::{World, copy_failure, failure, io};
-use crate::planned::{ImportMode, PlannedDisk};
-use crate::record::{self, DISKS, MACHINES, MachineRecord, PlannedRecord, REALIZED, SWITCHES, machine_key};
+use crate::planned::{ImportMode, PlannedDisk, PlannedState};
+use crate::record::{
+    self, DISKS, MACHINES, MachineRecord, PlannedRecord, REALIZED, Resolved, SWITCHES, machine_key,
+};
+use crate::saved::{self, Saved};
 use crate::settings::Generation;
 use crate::switch::SwitchRecord;
 
@@ -52,6 +56,9 @@ struct Claim {
     home: PathBuf,
     /// By planned disk, the file that the guest will write.
     files: Vec<PathBuf>,
+    /// The file of the memory that comes along.
+    #[serde(default)]
+    state: Option<PathBuf>,
 }
 
 impl Kind for Realize {
@@ -112,7 +119,8 @@ fn claim(cx: &mut Cx<'_>) -> Result<Claim, Failure> {
         }
         files.push(file);
     }
-    Ok(Claim { home, files })
+    let state = plan.state.as_ref().map(|_| home.join(saved::file_name(cx.id().0)));
+    Ok(Claim { home, files, state })
 }
 
 fn disks(cx: &mut Cx<'_>) -> Result<Vec<String>, Failure> {
@@ -122,6 +130,9 @@ fn disks(cx: &mut Cx<'_>) -> Result<Vec<String>, Failure> {
     make_dir(&claim.home)?;
     for dir in claim.files.iter().filter_map(|file| file.parent()) {
         make_dir(dir)?;
+    }
+    if let (Some(state), Some(file)) = (&plan.state, &claim.state) {
+        memory(cx, state, file)?;
     }
     let total: u64 = plan.disks.iter().map(|d| d.data_bytes).sum();
     let before = AtomicU64::new(0);
@@ -216,6 +227,41 @@ fn copy(
     Ok(copied.root.to_string())
 }
 
+/// Copies the memory that comes along, and proves on the way that it is what was written.
+fn memory(cx: &Cx<'_>, state: &PlannedState, file: &Path) -> Result<(), Failure> {
+    const DOING: &str = "cannot copy the saved memory";
+    let failed = |e: transfer::CopyError| copy_failure(DOING, &e);
+    let temporary = saved::partial(file);
+    for path in [&temporary, file] {
+        saved::remove(path).map_err(|e| io("remove", path, e))?;
+    }
+    let source = transfer::RawSource::open(&state.file, &Default::default()).map_err(|e| failed(e.into()))?;
+    let size = transfer::Source::size(&source);
+    let storage = HostFile::create_new(&temporary, Access::Auto).map_err(|e| io("create", &temporary, e))?;
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&temporary, private).map_err(|e| io("protect", &temporary, e))?;
+    let sink = RawSink::new(Arc::new(storage), &temporary, size).map_err(|e| failed(e.into()))?;
+    let reporter = cx.reporter();
+    let options = CopyOptions {
+        cancelled: &|| reporter.cancelled(),
+        progress: &|p| reporter.progress("copying memory", p.done, p.total),
+        ..CopyOptions::default()
+    };
+    let copied = transfer::copy::copy(&source, &sink, &options, None, &mut NoJournal).map_err(failed)?;
+    transfer::sink::Sink::finish(Box::new(sink)).map_err(|e| failed(e.into()))?;
+    if (copied.root.to_string(), size) != (state.digest.clone(), state.bytes) {
+        saved::remove(&temporary).map_err(|e| io("remove", &temporary, e))?;
+        let failure = Failure::new(Reason::BadPackage.id(), format!("{DOING}: it is not what was written"));
+        let hint = "copy the package again, or import with --discard-saved-state";
+        return Err(failure.path(&state.file).hint(hint));
+    }
+    fs::rename(&temporary, file).map_err(|e| io("rename into", file, e))?;
+    match file.parent() {
+        Some(dir) => sync_directory(dir).map_err(|e| io("sync directory", dir, e)),
+        None => Ok(()),
+    }
+}
+
 /// An empty overlay: what the guest writes goes here, the package's disk stays as it is.
 fn overlay(disk: &PlannedDisk, file: &Path) -> Result<(), Failure> {
     match fs::remove_file(file) {
@@ -235,6 +281,10 @@ fn overlay(disk: &PlannedDisk, file: &Path) -> Result<(), Failure> {
 
 fn remove_files(cx: &mut Cx<'_>, _why: UndoReason) -> Result<(), Failure> {
     let Some(claim) = cx.try_output(claim)? else { return Ok(()) };
+    let states = claim.state.iter().flat_map(|file| [saved::partial(file), file.clone()]);
+    for path in states {
+        saved::remove(&path).map_err(|e| io("remove", &path, e))?;
+    }
     for file in &claim.files {
         for path in [partial(file), file.clone()] {
             match fs::remove_file(&path) {
@@ -306,11 +356,14 @@ fn commit(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
             created: plan.created,
             home: claim.home.clone(),
             origin: Some(plan.origin.clone()),
-            resolved: None,
+            resolved: plan.state.as_ref().map(|state| Resolved {
+                machine_version: state.needs.machine_version.clone(),
+                cpu_model: state.needs.cpu_model.clone(),
+            }),
             run_generation: 0,
             wanted_running: false,
             turned_off_in: None,
-            saved: None,
+            saved: saved_of(&plan, &claim),
             extra: serde_json::Map::new(),
         };
         operations.push(record::put(machine_key(id), &machine)?);
@@ -321,10 +374,25 @@ fn commit(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
         if !record::commit(&*host.store, conditions, operations)? {
             return Err(exists(id));
         }
-        host.tell(id);
+        // Off, or saved.
+        host.show_as_is(id);
         Ok(id)
     };
     make().map_err(|e| failure(&e))
+}
+
+/// What the machine's record says of the memory that came along.
+fn saved_of(plan: &PlannedRecord, claim: &Claim) -> Option<Saved> {
+    let state = plan.state.as_ref()?;
+    let file = claim.state.as_ref()?.file_name()?.to_string_lossy().into_owned();
+    Some(Saved {
+        file,
+        bytes: state.bytes,
+        digest: state.digest.clone(),
+        when: state.when,
+        run_generation: 0,
+        needs: state.needs.clone(),
+    })
 }
 
 fn disk_record(plan: &PlannedRecord, disk: &PlannedDisk, file: &Path) -> DiskRecord {
@@ -343,10 +411,20 @@ fn disk_record(plan: &PlannedRecord, disk: &PlannedDisk, file: &Path) -> DiskRec
             std::iter::once(leaf(engine::ImageFormat::Qcow2)).chain(package).collect()
         }
     };
+    record_of(plan.id, disk, layers)
+}
+
+/// The one layer of a disk whose content is in the raw file at `path`.
+pub(super) fn raw_layer(path: &Path) -> Vec<Layer> {
+    vec![Layer { path: path.to_owned(), format: engine::ImageFormat::Raw, owned: true }]
+}
+
+/// The record of planned disk `disk`, of machine `machine`, in `layers`.
+pub(super) fn record_of(machine: Uuid, disk: &PlannedDisk, layers: Vec<Layer>) -> DiskRecord {
     DiskRecord {
         version: 1,
         id: disk.id,
-        machine: plan.id,
+        machine,
         name: disk.name.clone(),
         virtual_size: disk.virtual_size,
         format: disk.format,
@@ -355,6 +433,7 @@ fn disk_record(plan: &PlannedRecord, disk: &PlannedDisk, file: &Path) -> DiskRec
         logical_sector_size: disk.logical_sector_size,
         physical_sector_size: disk.physical_sector_size,
         virtual_disk_id: disk.virtual_disk_id,
+        serial: disk.serial.clone(),
         layers,
         source_path: Some(disk.source_path.clone()),
         extra: serde_json::Map::new(),
@@ -382,6 +461,7 @@ fn withdraw(cx: &mut Cx<'_>, _why: UndoReason) -> Result<(), Failure> {
         if !record::commit(&*host.store, vec![Condition::Revision(machine_key(id), revision)], operations)? {
             return Err(Error::new(Reason::Busy, "the machine was changed by somebody else meanwhile"));
         }
+        host.forget_cell(id);
         host.tell_deleted(id);
         Ok(())
     };

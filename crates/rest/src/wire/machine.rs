@@ -292,6 +292,9 @@ pub struct Export {
     /// Leave the disks out.
     #[serde(default)]
     pub configuration_only: bool,
+    /// Leave the memory of a saved machine out.
+    #[serde(default)]
+    pub without_saved_state: bool,
     /// Disks to leave out, by id.
     #[serde(default)]
     pub excluded_disks: Vec<Uuid>,
@@ -645,6 +648,7 @@ impl TryFrom<Export> for ExportRequest {
             directory: e.directory,
             subdirectory: e.subdirectory,
             storage: !e.configuration_only,
+            saved_state: !e.without_saved_state,
             excluded_disks: e.excluded_disks,
             format: parse_option("disk format", e.format.as_deref())?,
             block_size: e.block_size,

@@ -9,13 +9,13 @@ use vhdx::FileStorage;
 use super::{
     Finding, Proof, Report, Severity, VerifyError, VerifyOptions, chain, chain_of, shifted, structure,
 };
-use crate::copy::{self, CopyOptions, Journal};
+use crate::copy::{self, CopyOptions, Journal, NoJournal};
 use crate::digest::{CHUNK_SIZE, Digest, Sidecar};
 use crate::fault::{Cause, FaultKind};
 use crate::hostfile::Access;
-use crate::manifest::{self, DiskEntry, FileEntry, Manifest, fold_case};
+use crate::manifest::{self, DiskEntry, FileEntry, Manifest, StateEntry, fold_case};
 use crate::package::image_options;
-use crate::source::{self, DiskFormat, OpenOptions, Source};
+use crate::source::{self, DiskFormat, OpenOptions, RawSource, Source};
 use crate::writer::JOURNAL_PATH;
 
 /// Bytes read at a time.
@@ -58,6 +58,12 @@ pub(super) fn verify(
         let progress = |p: &copy::Progress| (options.copy.progress)(&shifted(p, before, total));
         let copy = CopyOptions { progress: &progress, ..options.copy };
         before += disk(&mut report, entry, &path, &*source, &copy)?;
+    }
+    if let Some(entry) = &manifest.saved_state
+        && let Some(path) = locate(&mut report, &entry.path)
+    {
+        report.files += 1;
+        state(&mut report, entry, &path, options)?;
     }
     report.bytes = before;
     extras(&mut report, &manifest);
@@ -105,6 +111,34 @@ fn file(
         }
         Ok(Some(_)) => {}
         Err(error) => report.add("package.unreadable", Severity::Error, path, error.to_string()),
+    }
+    Ok(())
+}
+
+/// A machine's saved memory, hashed by content as a disk is.
+fn state(
+    report: &mut Report,
+    entry: &StateEntry,
+    path: &Path,
+    options: &VerifyOptions<'_>,
+) -> Result<(), VerifyError> {
+    let hashed = RawSource::open(path, &OpenOptions::default()).map_err(Into::into).and_then(|source| {
+        let size = source.size();
+        copy::hash(&source, size, &options.copy, &mut NoJournal)
+    });
+    match hashed {
+        Err(error) if error.kind() == FaultKind::Cancelled => return Err(VerifyError::Cancelled),
+        Err(error) => report.add("package.unreadable", Severity::Error, path, chain(&error)),
+        Ok(found) if found.size != entry.size => report.add(
+            "package.size",
+            Severity::Error,
+            path,
+            format!("has {} bytes and had {}", found.size, entry.size),
+        ),
+        Ok(found) if found.root != entry.digest.root => {
+            report.add("package.digest", Severity::Error, path, "is not what was written: its digest differs")
+        }
+        Ok(_) => {}
     }
     Ok(())
 }

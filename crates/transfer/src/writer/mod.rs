@@ -44,12 +44,15 @@ pub use disk::{DiskOutcome, DiskWritten};
 pub use fs::{EntryKind, Fs, HostFs, free_space};
 pub use journal::{DiskPlan, TargetFormat};
 
-use crate::copy::{CopyError, CopyOptions};
-use crate::digest::Digest;
+use crate::copy::{self, CopyError, CopyOptions, NoJournal};
+use crate::digest::{self, Digest};
 use crate::fault::{Cause, Fault, FaultKind};
-use crate::manifest::{self, ExcludedEntry, FileEntry, MachineEntry, Manifest, check_path, fold_case};
+use crate::manifest::{
+    self, ContentDigest, ExcludedEntry, FileEntry, MachineEntry, Manifest, check_path, fold_case,
+};
 use crate::package::PARTIAL;
-use crate::source::Source;
+use crate::sink::{RawSink, Sink};
+use crate::source::{OpenOptions, RawSource, Source};
 use journal::{Journal, create_over, replace};
 
 pub(crate) use journal::PATH as JOURNAL_PATH;
@@ -106,6 +109,8 @@ enum Failure {
     Fault(#[from] Fault),
     #[error("cannot copy disk `{disk}`")]
     Copy { disk: String, source: CopyError },
+    #[error("cannot copy the saved memory")]
+    State { source: CopyError },
 }
 
 impl WriterError {
@@ -113,7 +118,7 @@ impl WriterError {
     pub fn kind(&self) -> FaultKind {
         match &*self.0 {
             Failure::Fault(fault) => fault.kind,
-            Failure::Copy { source, .. } => source.kind(),
+            Failure::Copy { source, .. } | Failure::State { source } => source.kind(),
         }
     }
 
@@ -121,7 +126,7 @@ impl WriterError {
     pub fn path(&self) -> Option<&Path> {
         match &*self.0 {
             Failure::Fault(fault) => Some(&fault.path),
-            Failure::Copy { source, .. } => source.path(),
+            Failure::Copy { source, .. } | Failure::State { source } => source.path(),
         }
     }
 
@@ -129,7 +134,7 @@ impl WriterError {
     pub fn offset(&self) -> Option<u64> {
         match &*self.0 {
             Failure::Fault(fault) => fault.offset,
-            Failure::Copy { source, .. } => source.offset(),
+            Failure::Copy { source, .. } | Failure::State { source } => source.offset(),
         }
     }
 
@@ -137,7 +142,7 @@ impl WriterError {
     pub fn needed(&self) -> Option<u64> {
         match &*self.0 {
             Failure::Fault(_) => None,
-            Failure::Copy { source, .. } => source.needed(),
+            Failure::Copy { source, .. } | Failure::State { source } => source.needed(),
         }
     }
 
@@ -145,7 +150,7 @@ impl WriterError {
     pub fn hint(&self) -> Option<&str> {
         match &*self.0 {
             Failure::Fault(fault) => fault.hint.as_deref(),
-            Failure::Copy { source, .. } => source.hint(),
+            Failure::Copy { source, .. } | Failure::State { source } => source.hint(),
         }
     }
 
@@ -171,6 +176,7 @@ pub struct PackageWriter {
     /// Directories made or found, relative; synced before the rename.
     directories: BTreeSet<PathBuf>,
     files: Vec<FileEntry>,
+    state: Option<manifest::StateEntry>,
     disks: Vec<Option<manifest::DiskEntry>>,
     excluded: Vec<ExcludedEntry>,
     extra: Map<String, Value>,
@@ -359,6 +365,7 @@ impl PackageWriter {
             journal,
             directories: BTreeSet::from([PathBuf::new()]),
             files: Vec::new(),
+            state: None,
             excluded: Vec::new(),
             extra: Map::new(),
             _lock: held,
@@ -451,6 +458,40 @@ impl PackageWriter {
         Ok(())
     }
 
+    /// Copies a machine's saved memory from the file at `from`; `details` say what it takes to go on with it. It is
+    /// copied anew by a run that goes on from an earlier one.
+    ///
+    /// # Errors
+    /// As the copy says.
+    pub fn add_state(
+        &mut self,
+        from: &Path,
+        details: Map<String, Value>,
+        options: &CopyOptions<'_>,
+    ) -> Result<(), WriterError> {
+        let failed = |source: CopyError| WriterError(Box::new(Failure::State { source }));
+        let source = RawSource::open(from, &OpenOptions::default()).map_err(|e| failed(e.into()))?;
+        let host = self.partial.join(manifest::STATE);
+        let storage =
+            create_over(&*self.fs, &host).map_err(|error| WriterError::io(error, "create", &host))?;
+        let sink = RawSink::new(storage, &host, source.size()).map_err(|e| failed(e.into()))?;
+        let copied = copy::copy(&source, &sink, options, None, &mut NoJournal).map_err(failed)?;
+        Sink::finish(Box::new(sink)).map_err(|e| failed(e.into()))?;
+        self.state = Some(manifest::StateEntry {
+            path: manifest::STATE.to_owned(),
+            size: copied.size,
+            digest: ContentDigest {
+                algorithm: digest::ALGORITHM.to_owned(),
+                chunk_size: digest::CHUNK_SIZE,
+                root: copied.root,
+                chunks: None,
+                extra: Map::new(),
+            },
+            details,
+        });
+        Ok(())
+    }
+
     /// Makes a directory that stays empty if nothing is added to it, as Hyper-V leaves `Snapshots`.
     ///
     /// # Errors
@@ -490,6 +531,15 @@ impl PackageWriter {
                 )
             })?);
         }
+        let saved_state = self.state.take();
+        let state = self.partial.join(manifest::STATE);
+        // Of an earlier run, of a machine that was saved then.
+        if saved_state.is_none()
+            && self.fs.entry(&state).map_err(|error| WriterError::io(error, "look at", &state))?
+                != EntryKind::Absent
+        {
+            self.fs.remove_file(&state).map_err(|error| WriterError::io(error, "remove", &state))?;
+        }
         let mut extra = std::mem::take(&mut self.extra);
         if let Some(run) = &self.plan.run {
             extra.insert(RUN.to_owned(), run.clone().into());
@@ -506,6 +556,7 @@ impl PackageWriter {
             },
             files: std::mem::take(&mut self.files),
             disks,
+            saved_state,
             excluded: std::mem::take(&mut self.excluded),
             extra,
         };

@@ -105,7 +105,7 @@ fn whole_or_absent(fs: &CrashFs, target: &Path) -> bool {
         assert_eq!(disk.digest.root, *root);
         let list = fs.read(&target.join(disk.digest.chunks.as_ref().unwrap())).unwrap();
         let list = vhdx::MemoryStorage::new(list);
-        assert_eq!(crate::digest::Sidecar::open(&list).unwrap().root().unwrap(), disk.digest.root);
+        assert_eq!(digest::Sidecar::open(&list).unwrap().root().unwrap(), disk.digest.root);
     }
     true
 }
