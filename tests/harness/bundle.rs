@@ -267,7 +267,7 @@ impl Bundle {
                 Entry::Socket(path) => {
                     // Its name may be longer than a socket's address may be.
                     let path = made(top, path);
-                    let short = top.join("s");
+                    let short = top.join("~bound");
                     std::os::unix::net::UnixListener::bind(&short).expect("a socket");
                     fs::rename(short, path).expect("the socket's place");
                 }

@@ -36,11 +36,12 @@ enum Work {
     Import,
     Export,
     Start,
+    Save,
     Delete,
 }
 
 impl Work {
-    const ALL: [Work; 4] = [Work::Import, Work::Export, Work::Start, Work::Delete];
+    const ALL: [Work; 5] = [Work::Import, Work::Export, Work::Start, Work::Save, Work::Delete];
 }
 
 /// A daemon with three machines: one to be exported, one to be started and stopped, one that runs all along.
@@ -116,8 +117,12 @@ impl House {
     /// Makes everything as it is before `work`.
     fn prepare(&mut self, work: Work) {
         self.round += 1;
-        if work == Work::Delete && self.machine("copy").is_none() {
-            self.import();
+        match work {
+            Work::Delete if self.machine("copy").is_none() => self.import(),
+            Work::Save => {
+                self.daemon.run(["machine", "start", "starter"]).ok();
+            }
+            _ => {}
         }
     }
 
@@ -137,6 +142,9 @@ impl House {
             }
             Work::Start => {
                 client.args(["machine", "start", "starter"]);
+            }
+            Work::Save => {
+                client.args(["machine", "save", "starter"]);
             }
             Work::Delete => {
                 client.args(["machine", "delete", "copy", "--yes"]);
@@ -174,7 +182,8 @@ impl House {
         match work {
             Work::Import | Work::Delete => self.judge_copy(what),
             Work::Export => self.judge_export(what),
-            Work::Start => self.judge_starter(what),
+            Work::Start => self.judge_starter(what, &["off", "running"]),
+            Work::Save => self.judge_starter(what, &["running", "saved"]),
         }
         let planned = self.daemon.run(["planned", "list", "--json"]).json();
         for planned in planned.as_array().expect("a list") {
@@ -218,17 +227,19 @@ impl House {
         assert!(left.is_empty(), "{what}: {left:?}");
     }
 
-    /// Off without a process, or running and obedient.
-    fn judge_starter(&self, what: &str) {
+    /// In one of these states, with a process only if it runs, and obedient.
+    fn judge_starter(&self, what: &str, states: &[&str]) {
         let id = self.machine("starter").expect("a machine")["id"].as_str().expect("an id").to_owned();
-        match self.state("starter").as_str() {
-            "running" => {
-                self.daemon.run(["machine", "stop", "starter"]).ok();
-            }
-            "off" => {}
-            state => panic!("{what}: it is {state}"),
+        let state = self.state("starter");
+        assert!(states.contains(&state.as_str()), "{what}: it is {state}");
+        if state == "saved" {
+            assert!(processes_of(&id).is_empty(), "{what}: a guest of a machine that is saved");
+            self.daemon.run(["machine", "start", "starter"]).ok();
         }
-        assert!(processes_of(&id).is_empty(), "{what}: a guest without a machine that runs");
+        if state != "off" {
+            self.daemon.run(["machine", "stop", "starter"]).ok();
+        }
+        assert!(processes_of(&id).is_empty(), "{what}: a guest of a machine that is off");
         self.daemon.run(["machine", "start", "starter"]).ok();
         self.daemon.run(["machine", "stop", "starter"]).ok();
     }
@@ -342,6 +353,9 @@ fn fifty_cancelled_jobs_leave_nothing() {
     let mut cancelled = 0;
     for (work, moment, what) in moments(1125, CANCELS, &WORKS, &lasts) {
         house.prepare(work);
+        let count =
+            |house: &House| house.daemon.run(["job", "list", "--json"]).json().as_array().map_or(0, Vec::len);
+        let before = count(&house);
         let mut client = house.begin(work);
         until(moment, &mut client);
         let _ = run(Command::new("kill").arg("-INT").arg(client.id().to_string()));
@@ -350,8 +364,11 @@ fn fifty_cancelled_jobs_leave_nothing() {
         let jobs = house.daemon.run(["job", "list", "--json"]).json();
         cancelled +=
             usize::from(jobs.as_array().is_some_and(|j| j.iter().any(|j| j["state"] == "cancelled")));
-        let planned = house.daemon.run(["planned", "list", "--json"]).json();
-        assert_eq!(planned, Value::Array(Vec::new()), "{what}: a plan that nobody asked to keep");
+        // Struck before its job began there is none to cancel, and the plan of an import is left, listed.
+        if count(&house) > before {
+            let planned = house.daemon.run(["planned", "list", "--json"]).json();
+            assert_eq!(planned, Value::Array(Vec::new()), "{what}: a plan that nobody asked to keep");
+        }
         if work == Work::Export && !house.target().exists() {
             let partial = files(house.daemon.home()).into_iter().filter(|f| partial(f)).collect::<Vec<_>>();
             assert!(partial.is_empty(), "{what}: {partial:?}");

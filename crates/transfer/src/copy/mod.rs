@@ -198,6 +198,8 @@ enum CopyFailure {
     Changed { path: PathBuf, how: String },
     #[error("`{}` holds {source_size} bytes, more than the {sink_size} of `{}`", source_path.display(), sink_path.display())]
     TooSmall { source_path: PathBuf, source_size: u64, sink_path: PathBuf, sink_size: u64 },
+    #[error("no thread can be started to copy to `{}`", path.display())]
+    Threads { path: PathBuf, source: io::Error },
     #[error("cannot record the progress of `{}`", path.display())]
     Journal { path: PathBuf, source: io::Error },
     #[error("no memory for a buffer of {bytes} bytes")]
@@ -218,7 +220,9 @@ impl CopyError {
             CopyFailure::NoSpace { .. } => FaultKind::NoSpace,
             CopyFailure::Changed { .. } => FaultKind::Changed,
             CopyFailure::TooSmall { .. } => FaultKind::Unsupported,
-            CopyFailure::Journal { source, .. } | CopyFailure::Memory { source, .. } => FaultKind::of(source),
+            CopyFailure::Journal { source, .. }
+            | CopyFailure::Memory { source, .. }
+            | CopyFailure::Threads { source, .. } => FaultKind::of(source),
         }
     }
 
@@ -230,6 +234,7 @@ impl CopyError {
             CopyFailure::Sink(e) => Some(e.path()),
             CopyFailure::NoSpace { path, .. }
             | CopyFailure::Changed { path, .. }
+            | CopyFailure::Threads { path, .. }
             | CopyFailure::Journal { path, .. } => Some(path),
             CopyFailure::TooSmall { sink_path, .. } => Some(sink_path),
         }
@@ -380,10 +385,20 @@ fn copy_until(
         checkpointed: (start, Instant::now()),
     };
     let outcome = thread::scope(|scope| {
+        let mut started = 0;
         for _ in 0..options.workers.clamp(1, MAX_WORKERS) {
             let sender = sender.clone();
             let shared = &shared;
-            scope.spawn(move || worker::run(shared, io_size, &sender));
+            let work = move || worker::run(shared, io_size, &sender);
+            match thread::Builder::new().spawn_scoped(scope, work) {
+                Ok(_) => started += 1,
+                // Fewer workers are slower and no less right; none would look like the end of the work.
+                Err(error) if started == 0 => {
+                    let path = sink.path().to_owned();
+                    return Err(CopyFailure::Threads { path, source: error }.into());
+                }
+                Err(_) => break,
+            }
         }
         drop(sender);
         let outcome = keeper.run(&shared, &receiver);
