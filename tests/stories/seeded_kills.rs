@@ -5,8 +5,6 @@
 //! The seeds are fixed; a failure names the work and the moment. What a job's own steps promise is proven in `machine` at
 //! every write to the journal; here are real processes, real signals and real files.
 
-#![expect(clippy::panic, reason = "a test that fails says why")]
-
 use harness::binary::run;
 use harness::hostile::member;
 use harness::scratch::{noise, raw_disk};

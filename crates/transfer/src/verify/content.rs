@@ -136,7 +136,12 @@ fn state(
             format!("has {} bytes and had {}", found.size, entry.size),
         ),
         Ok(found) if found.root != entry.digest.root => {
-            report.add("package.digest", Severity::Error, path, "is not what was written: its digest differs")
+            report.add(
+                "package.digest",
+                Severity::Error,
+                path,
+                "is not what was written: its digest differs",
+            );
         }
         Ok(_) => {}
     }
