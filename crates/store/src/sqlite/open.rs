@@ -181,6 +181,8 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::sqlite::schema::MIGRATIONS;
     use crate::{OpenErrorKind, SqliteStore, Store as _, Txn};
@@ -207,9 +209,9 @@ mod tests {
         assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
         drop(first);
         // Another test may fork just now: until its child becomes another program it holds our lock too.
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(20);
         while SqliteStore::open(&path).is_err() {
-            assert!(std::time::Instant::now() < until, "the lock is never let go");
+            assert!(Instant::now() < until, "the lock is never let go");
             std::thread::yield_now();
         }
     }
