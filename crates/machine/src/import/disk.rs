@@ -48,7 +48,7 @@ pub(super) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(super) fn new(package: &'a Package, request: &'a ImportRequest, ids: &'a dyn Fn() -> Uuid) -> Self {
-        Self { package, manifest: package.read_manifest(), request, ids }
+        Self { package, manifest: package.read_manifest().ok().flatten(), request, ids }
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use transfer::manifest::{self, Manifest};
+use transfer::manifest;
 use transfer::package::Package;
 use uuid::Uuid;
 
@@ -60,15 +60,10 @@ pub(super) fn find(package: &Package) -> Found {
     let file = package.root.join(manifest::STATE);
     let there = fs::symlink_metadata(&file).is_ok();
     let unusable = |why: String| if there { Found::Unusable(why) } else { Found::Nothing };
-    let Some(path) = &package.manifest else { return unusable("no manifest speaks of it".to_owned()) };
-    let read = fs::metadata(path).and_then(|meta| match meta.len() {
-        length if length > manifest::MAX_SIZE => Err(std::io::Error::other("it is too large")),
-        _ => fs::read(path),
-    });
-    let parsed = read.map_err(|e| chain(&e)).and_then(|b| Manifest::parse(&b).map_err(|e| chain(&e)));
-    let parsed = match parsed {
-        Ok(parsed) => parsed,
-        Err(why) => return unusable(format!("the manifest cannot be read: {why}")),
+    let parsed = match package.read_manifest() {
+        Ok(Some(parsed)) => parsed,
+        Ok(None) => return unusable("no manifest speaks of it".to_owned()),
+        Err(error) => return unusable(chain(&error)),
     };
     let Some(entry) = parsed.saved_state else {
         return unusable("the manifest does not speak of it".to_owned());

@@ -205,7 +205,7 @@ mod tests {
         let error = SqliteStore::open(&path).unwrap_err();
         assert_eq!(error.kind(), OpenErrorKind::InUse);
         let text = error.to_string();
-        assert!(text.contains("store.db is in use"), "{text}");
+        assert!(text.contains("store.db` is in use"), "{text}");
         assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
         drop(first);
         // Another test may fork just now: until its child becomes another program it holds our lock too.

@@ -29,6 +29,7 @@ pub(crate) use scan::{is_partial, manifest_in};
 
 use crate::fault::FaultKind;
 use crate::manifest::{DiskEntry, Manifest, fold_case};
+use crate::verify::VerifyError;
 
 /// Most entries looked at in one directory.
 pub const MAX_DIRECTORY: usize = 10_000;
@@ -140,10 +141,12 @@ impl Package {
         Resolver::new(self, extra_dirs)
     }
 
-    /// Our manifest; `None` where there is none, and none that can be relied on (which `verify` says).
-    pub fn read_manifest(&self) -> Option<Manifest> {
-        let bytes = crate::verify::read_bounded(self.manifest.as_deref()?, crate::manifest::MAX_SIZE).ok()?;
-        Manifest::parse(&bytes).ok()
+    /// Our manifest; `None` where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, is too large, or cannot be relied on.
+    pub fn read_manifest(&self) -> Result<Option<Manifest>, VerifyError> {
+        self.manifest.as_deref().map(crate::verify::read_manifest).transpose()
     }
 
     /// What `manifest` says of the disk at `path`, a file of this package.

@@ -216,10 +216,14 @@ pub fn verify(path: &Path, options: &VerifyOptions<'_>) -> Result<Report, Verify
             root.zip(manifest).ok_or(error)?
         }
     };
-    let bytes = read_bounded(&path, manifest::MAX_SIZE)
-        .map_err(|source| VerifyError::Read { path: path.clone(), source })?;
-    let manifest = Manifest::parse(&bytes).map_err(|source| VerifyError::Manifest { path, source })?;
-    content::verify(&root, manifest, options)
+    content::verify(&root, read_manifest(&path)?, options)
+}
+
+/// Reads the manifest at `path`.
+pub(crate) fn read_manifest(path: &Path) -> Result<Manifest, VerifyError> {
+    let bytes = read_bounded(path, manifest::MAX_SIZE)
+        .map_err(|source| VerifyError::Read { path: path.to_owned(), source })?;
+    Manifest::parse(&bytes).map_err(|source| VerifyError::Manifest { path: path.to_owned(), source })
 }
 
 /// Reads a file of at most `limit` bytes.
