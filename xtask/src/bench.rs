@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 use crate::outside::{Outcome, at, output, root, run, state};
 
+/// From this line on a page of results is written by hand, and kept.
+const NOTES: &str = "<!-- kept by the bench: -->";
+
 /// Where the source and the results of a run lie.
 struct Place {
     dir: PathBuf,
@@ -66,6 +69,8 @@ pub(crate) fn bench(arguments: &[String]) -> Outcome {
         return Ok(());
     }
     let file = root().join("docs/benchmarks/export.md");
+    let notes = fs::read_to_string(&file).ok().and_then(|old| old.find(NOTES).map(|at| old[at..].to_owned()));
+    let text = format!("{text}\n{}", notes.unwrap_or_else(|| format!("{NOTES}\n")));
     fs::write(&file, text).map_err(at(&file))
 }
 

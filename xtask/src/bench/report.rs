@@ -58,7 +58,9 @@ fn peak(runs: &[Measured]) -> u64 {
 fn spread(values: &[f64]) -> String {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    match (sorted.first(), sorted.get(sorted.len() / 2), sorted.last()) {
+    let (middle, below) = (sorted.len() / 2, sorted.len().saturating_sub(1) / 2);
+    let median = sorted.get(middle).zip(sorted.get(below)).map(|(a, b)| f64::midpoint(*a, *b));
+    match (sorted.first(), median, sorted.last()) {
         (Some(least), Some(median), Some(most)) => format!("{median:.2} ({least:.2} to {most:.2})"),
         _ => "-".to_owned(),
     }
