@@ -1,0 +1,26 @@
+//! CIM as pure values: classes, instances, paths, queries, and the texts they are written in.
+//!
+//! Nothing here reads a file or a socket, and nothing knows a protocol or a machine. `wsman` puts
+//! these values on the wire; `hyperv` fills them with machines.
+//!
+//! * [`Value`], [`Type`], [`Datetime`], [`ObjectPath`], [`Instance`]: the model of DSP0004.
+//! * [`Class`], [`Schema`]: declarations, with inheritance.
+//!
+//! Names compare without regard to case everywhere ([`Name`]). Every text that is parsed here may come from a stranger:
+//! sizes, depths and counts are bounded by named constants.
+
+#![forbid(unsafe_code)]
+
+mod class;
+mod datetime;
+mod instance;
+mod name;
+mod path;
+mod value;
+
+pub use class::{Class, Method, Parameter, Property, Qualifier, Schema, SchemaError};
+pub use datetime::{Datetime, DatetimeError};
+pub use instance::Instance;
+pub use name::Name;
+pub use path::ObjectPath;
+pub use value::{Type, Value, ValueError};
