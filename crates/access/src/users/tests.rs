@@ -1,0 +1,118 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use store::{MemoryStore, Store as _};
+use uuid::Uuid;
+
+use super::{Change, Refusal, Users};
+use crate::error::ErrorKind;
+use crate::lockout::FREE;
+use crate::policy::{Action, Grant};
+
+const PASSWORD: &str = "correct horse";
+
+fn users() -> Users {
+    Users::new(Arc::new(MemoryStore::new()))
+}
+
+fn with_password(grant: &str) -> Change {
+    Change { password: Some(PASSWORD.to_owned()), grant: Some(grant.parse().unwrap()), ..Change::default() }
+}
+
+#[test]
+fn a_user_is_added_changed_and_removed() {
+    let users = users();
+    users.add("Ada", &with_password("reader"), Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(
+        users.add("ada", &with_password("reader"), Timestamp::UNIX_EPOCH).unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
+    let now = Instant::now();
+    let who = users.authenticate(r"HOST\ADA", PASSWORD, now).unwrap();
+    assert_eq!(who.name(), "Ada");
+    assert!(who.may(Action::See, None) && !who.may(Action::Export, None));
+
+    let machine = Uuid::from_u128(7);
+    let change = Change { machines: vec![(machine, "export".parse().unwrap())], ..Change::default() };
+    assert_eq!(users.set("ADA", &change).unwrap().name, "Ada");
+    assert!(users.authenticate("ada", PASSWORD, now).unwrap().may(Action::Export, Some(machine)));
+    let change = Change { machines: vec![(machine, Grant::default())], ..Change::default() };
+    assert!(users.set("ada", &change).unwrap().machines.is_empty());
+
+    users.remove("ada").unwrap();
+    assert_eq!(users.get("Ada").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(users.remove("ada").unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(matches!(users.authenticate("ada", PASSWORD, now), Err(Refusal::Wrong)));
+}
+
+#[test]
+fn a_password_that_was_right_is_not_right_for_ever() {
+    let users = users();
+    users.add("ada", &with_password("operator"), Timestamp::UNIX_EPOCH).unwrap();
+    let now = Instant::now();
+    users.authenticate("ada", PASSWORD, now).unwrap();
+    assert!(users.table().contains_key("ada"));
+    assert!(matches!(users.authenticate("ada", "correct horsf", now), Err(Refusal::Wrong)));
+    users.set("ada", &Change { password: Some("another horse".to_owned()), ..Change::default() }).unwrap();
+    assert!(matches!(users.authenticate("ada", PASSWORD, now), Err(Refusal::Wrong)));
+    users.authenticate("ada", "another horse", now).unwrap();
+    users.set("ada", &Change { disabled: Some(true), ..Change::default() }).unwrap();
+    assert!(matches!(users.authenticate("ada", "another horse", now), Err(Refusal::Wrong)));
+}
+
+#[test]
+fn guessing_is_slowed_down_whether_there_is_such_a_user_or_not() {
+    let users = users();
+    users.add("ada", &with_password("operator"), Timestamp::UNIX_EPOCH).unwrap();
+    let now = Instant::now();
+    for name in ["ada", "nobody", "no:body"] {
+        for _ in 0..FREE {
+            assert!(matches!(users.authenticate(name, "wrong password", now), Err(Refusal::Wrong)), "{name}");
+        }
+        assert!(matches!(users.authenticate(name, PASSWORD, now), Err(Refusal::Wait(_))), "{name}");
+    }
+    users.authenticate("ada", PASSWORD, now + Duration::from_secs(3)).unwrap();
+}
+
+#[test]
+fn a_certificate_is_one_user() {
+    let users = users();
+    let thumbprint = "AB:CD".to_owned() + &"0".repeat(36);
+    let change =
+        Change { add_certificates: vec![thumbprint, "Ada@Example.org".to_owned()], ..Change::default() };
+    users.add("ada", &change, Timestamp::UNIX_EPOCH).unwrap();
+    for name in ["ada@example.ORG".to_owned(), "abcd".to_owned() + &"0".repeat(36)] {
+        assert_eq!(users.by_certificate(&[name]).unwrap().name(), "ada");
+    }
+    assert!(users.by_certificate(&[]).is_err());
+    assert!(
+        matches!(users.authenticate("ada", "", Instant::now()), Err(Refusal::Wrong)),
+        "there is no password"
+    );
+    let twice = Change { add_certificates: vec!["ada@example.org".to_owned()], ..Change::default() };
+    users.add("eve", &twice, Timestamp::UNIX_EPOCH).unwrap();
+    assert!(users.by_certificate(&["ada@example.org".to_owned()]).is_err(), "nobody, rather than one of two");
+}
+
+#[test]
+fn what_breaks_a_rule_is_refused_and_nothing_is_kept() {
+    let users = users();
+    let long = "x".repeat(65);
+    for name in ["", "a b", "a:b", "a/b", "-a", "ä", &long] {
+        assert_eq!(
+            users.add(name, &with_password("reader"), Timestamp::UNIX_EPOCH).unwrap_err().kind(),
+            ErrorKind::Invalid,
+            "{name}"
+        );
+    }
+    let short = Change { password: Some("short".to_owned()), ..Change::default() };
+    assert!(users.add("ada", &short, Timestamp::UNIX_EPOCH).is_err());
+    assert!(users.add("ada", &Change::default(), Timestamp::UNIX_EPOCH).is_err());
+    for certificate in ["", "abcd", "a@", "@b", "a b@c"] {
+        let change = Change { add_certificates: vec![certificate.to_owned()], ..Change::default() };
+        assert!(users.add("ada", &change, Timestamp::UNIX_EPOCH).is_err(), "{certificate}");
+    }
+    assert!(users.list().unwrap().is_empty());
+    assert_eq!(users.store.revision().unwrap(), 0);
+}
