@@ -97,6 +97,16 @@ impl Daemon {
         child.wait().expect("a killed child ends");
     }
 
+    /// Ends it as `systemctl stop` would.
+    ///
+    /// # Panics
+    /// When it is not running, or fails to end as it should.
+    pub fn end(&mut self) {
+        run(Command::new("kill").args(["-TERM", &self.pid().to_string()])).ok();
+        let ended = self.child.take().expect("running").wait().expect("a child ends");
+        assert!(ended.success(), "the daemon ended with {ended}:\n{}", self.read_log());
+    }
+
     /// Its process.
     ///
     /// # Panics

@@ -118,6 +118,12 @@ impl<'a> Guest<'a> {
         guest
     }
 
+    /// One that said `ready` in an earlier life, and has gone on from what was saved of it.
+    #[must_use]
+    pub fn known(daemon: &'a Daemon, machine: &str, ready: &str) -> Guest<'a> {
+        Guest { daemon, machine: machine.to_owned(), ready: ready.to_owned() }
+    }
+
     /// What the console said since the machine started, without the terminal's colours.
     #[must_use]
     pub fn console(&self) -> String {

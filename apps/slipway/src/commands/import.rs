@@ -43,7 +43,7 @@ pub(crate) struct Choices {
     /// Leave checkpoints behind: the machine comes in as it is now
     #[arg(long)]
     without_snapshots: bool,
-    /// Discard Hyper-V's saved state
+    /// Leave the memory of a saved machine behind: a power cut for its guest
     #[arg(long)]
     discard_saved_state: bool,
     /// Another number of processors
