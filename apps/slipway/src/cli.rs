@@ -14,6 +14,7 @@ use crate::commands::planned::PlannedCommand;
 use crate::commands::serve::ServeArgs;
 use crate::commands::simulator::SimulatorCommand;
 use crate::commands::switch::SwitchCommand;
+use crate::commands::user::UserCommand;
 
 /// The lines below a command's help that can be typed as they stand.
 macro_rules! examples {
@@ -72,6 +73,9 @@ pub(crate) enum Online {
     /// Switches, which network adapters are plugged into
     #[command(subcommand)]
     Switch(SwitchCommand),
+    /// Who may come in beyond the socket, and what they may do
+    #[command(subcommand)]
+    User(UserCommand),
     /// Work that takes time and outlives the daemon
     #[command(subcommand)]
     Job(JobCommand),

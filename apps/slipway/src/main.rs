@@ -23,7 +23,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use cli::{ChainArgs, Cli, Command, ConfigCommand, DiskCommand, Online};
 use commands::{
     config, disk, doctor, explain, export, help, import, inspect, job, machine, metrics, planned, serve,
-    simulator, switch, verify,
+    simulator, switch, user, verify,
 };
 use failure::{Code, Result};
 use printer::{CLOSED, Printer};
@@ -90,6 +90,7 @@ async fn run_online(s: &Session, command: Online) -> Result {
         Online::Machine(command) => machine::machine(s, command).await,
         Online::Planned(command) => planned::planned(s, command).await,
         Online::Switch(command) => switch::switch(s, command).await,
+        Online::User(command) => user::user(s, command).await,
         Online::Job(command) => job::job(s, command).await,
         Online::Simulator(command) => simulator::simulator(s, command).await,
         Online::Doctor => doctor::doctor(s).await,

@@ -20,8 +20,9 @@ use uuid::Uuid;
 use crate::wire::{
     Advance, Autostop, AutostopReport, Autostopped, Behaviour, Cleared, Console, CreateSwitch, Define,
     Doctor, Edit, EventList, Export, Fault, FaultList, Import, Job, JobList, JobReference, Machine,
-    MachineList, MapSwitch, NewEvent, NewFault, Planned, PlannedEdit, PlannedList, Problem, ProblemBody,
-    Reset, SendKeys, SetClock, Shutdown, Simulator, SimulatorClock, Switch, SwitchList, Version,
+    MachineList, MapSwitch, NewEvent, NewFault, NewUser, Planned, PlannedEdit, PlannedList, Problem,
+    ProblemBody, Reset, SendKeys, SetClock, Shutdown, Simulator, SimulatorClock, Switch, SwitchList, User,
+    UserEdit, UserList, Version,
 };
 
 /// Largest answer that is read, in bytes.
@@ -453,6 +454,46 @@ impl Client {
     /// See [`ClientError`].
     pub async fn delete_switch(&self, word: &str) -> Result<()> {
         self.delete(&path("/v1/switches", word, "")).await
+    }
+
+    /// Every user.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn users(&self) -> Result<Vec<User>> {
+        Ok(self.get::<UserList>("/v1/users").await?.users)
+    }
+
+    /// The user of that name.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn user(&self, name: &str) -> Result<User> {
+        self.get(&path("/v1/users", name, "")).await
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn add_user(&self, new: &NewUser) -> Result<User> {
+        self.put(Method::POST, "/v1/users", new).await
+    }
+
+    /// Changes a user.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn edit_user(&self, name: &str, edit: &UserEdit) -> Result<User> {
+        self.put(Method::PATCH, &path("/v1/users", name, ""), edit).await
+    }
+
+    /// Removes a user.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn remove_user(&self, name: &str) -> Result<()> {
+        self.delete(&path("/v1/users", name, "")).await
     }
 
     /// Jobs, newest first.

@@ -4,7 +4,7 @@
 
 use utoipa::OpenApi;
 
-use crate::server::{events, jobs, machines, planned, simulator, switches, system};
+use crate::server::{events, jobs, machines, planned, simulator, switches, system, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +20,7 @@ use crate::server::{events, jobs, machines, planned, simulator, switches, system
         planned::abandon,
         switches::list, switches::show, switches::create, switches::map, switches::delete,
         jobs::list, jobs::show, jobs::cancel, jobs::discard,
+        users::list, users::show, users::add, users::edit, users::remove,
         simulator::show, simulator::clock, simulator::set_clock, simulator::advance, simulator::faults,
         simulator::add_fault, simulator::clear_faults, simulator::clear_fault, simulator::events, simulator::add_event,
         simulator::cancel_events, simulator::behave, simulator::reset,
@@ -31,6 +32,7 @@ use crate::server::{events, jobs, machines, planned, simulator, switches, system
         (name = "import", description = "packages on their way in"),
         (name = "switches", description = "virtual switches"),
         (name = "jobs", description = "work that takes time and outlives the daemon"),
+        (name = "users", description = "who may come in beyond the socket"),
         (name = "events", description = "what happens"),
         (name = "simulator", description = "what only a daemon with `--engine sim` has"),
     )

@@ -17,8 +17,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::access;
 use crate::log;
+use crate::peers;
 use crate::run::{EngineChoice, ServiceOptions};
 
 /// Largest configuration file that is read, in bytes; the sample with all its comments is 2 KiB.
@@ -278,7 +278,7 @@ impl Settings {
         let settings = Self {
             data,
             socket: choose(given.socket, file.path("socket", &keys.socket)?, socket),
-            group: choose(None, file.setting(&keys.group), access::GROUP.to_owned()),
+            group: choose(None, file.setting(&keys.group), peers::GROUP.to_owned()),
             log: choose(given.log, file.setting(&keys.log), log::DEFAULT_FILTER.to_owned()),
             engine: choose(given.engine, file.setting(&keys.engine), EngineChoice::Qemu),
             ready_file: choose(ready_file, None, None),
@@ -303,8 +303,8 @@ impl Settings {
         }
         let group = &self.group;
         // The default one is used where it is; another is named because it is meant to be there.
-        let named = ![access::GROUP, ""].contains(&group.value.as_str());
-        if named && !access::group_exists(&group.value) {
+        let named = ![peers::GROUP, ""].contains(&group.value.as_str());
+        if named && !peers::group_exists(&group.value) {
             let message = format!("this host has no group `{}` in /etc/group", group.value);
             return Err(ConfigError::new(&group.origin, message)
                 .hint(format!("make it: groupadd --system {}; or name none: group = \"\"", group.value)));

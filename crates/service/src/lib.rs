@@ -12,12 +12,12 @@
 
 #![forbid(unsafe_code)]
 
-mod access;
 mod config;
 mod error;
 mod journal;
 mod log;
 mod notify;
+mod peers;
 mod places;
 mod run;
 mod simulation;

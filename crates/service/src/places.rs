@@ -10,8 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use crate::access::Access;
 use crate::error::{ServeError, ServeErrorKind as Kind};
+use crate::peers::Peers;
 
 /// Longest path of a socket, by the kernel.
 const MAX_SOCKET: usize = 107;
@@ -116,7 +116,7 @@ pub(crate) fn runtime(data: &Path, socket: &Path) -> Result<PathBuf, ServeError>
 }
 
 /// Listens at `socket`: a stale one is replaced, one that somebody answers at is not.
-pub(crate) fn listen(socket: &Path, access: &Access) -> Result<UnixListener, ServeError> {
+pub(crate) fn listen(socket: &Path, peers: &Peers) -> Result<UnixListener, ServeError> {
     if socket.as_os_str().len() > MAX_SOCKET {
         return Err(ServeError::new(
             Kind::Places,
@@ -129,7 +129,7 @@ pub(crate) fn listen(socket: &Path, access: &Access) -> Result<UnixListener, Ser
     }
     if let Some(dir) = socket.parent() {
         // Root's directory lets the group through to the socket.
-        let mode = if access.gid().is_some() { 0o755 } else { 0o700 };
+        let mode = if peers.gid().is_some() { 0o755 } else { 0o700 };
         if dir.exists() { not_anothers(dir)? } else { own_dir(dir, mode)? }
     }
     match fs::symlink_metadata(socket) {
@@ -155,7 +155,7 @@ pub(crate) fn listen(socket: &Path, access: &Access) -> Result<UnixListener, Ser
     }
     // Whoever connects before the mode is set is still refused by the peer check.
     let listener = UnixListener::bind(socket).map_err(|e| failed("listen at", socket, e))?;
-    let mode = match access.gid() {
+    let mode = match peers.gid() {
         None => Ok(0o600),
         Some(gid) => std::os::unix::fs::chown(socket, None, Some(gid)).map(|()| 0o660),
     };
@@ -169,8 +169,8 @@ pub(crate) fn listen(socket: &Path, access: &Access) -> Result<UnixListener, Ser
 mod tests {
     use super::*;
 
-    fn mine() -> Access {
-        Access::of_host(rustix::process::geteuid().as_raw().max(1), None)
+    fn mine() -> Peers {
+        Peers::of_host(rustix::process::geteuid().as_raw().max(1), None)
     }
 
     #[test]

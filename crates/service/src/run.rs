@@ -13,14 +13,16 @@ use rest::wire::Scenario;
 use store::{OpenErrorKind, SqliteStore, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::access::Access;
 use crate::error::{ServeError, ServeErrorKind as Kind};
 use crate::notify::{READY, STOPPING, notify};
+use crate::peers::Peers;
 use crate::places;
 use crate::simulation::{self, Simulated};
 
 /// How long running steps of jobs may take to stop.
 const JOB_GRACE: Duration = Duration::from_secs(20);
+/// The audit log's name in the data directory.
+const AUDIT: &str = "audit.log";
 /// How often old jobs are forgotten.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Threads that talk to clients; the work is done on blocking ones.
@@ -117,10 +119,10 @@ pub fn run_until<F: Future<Output = ()> + Send + 'static>(
     places::own_dir(&options.data, 0o700)?;
     // The lock comes first: it tells a second daemon on the same data, whatever its socket.
     let store = open_store(&options.data)?;
-    let access = Access::of_host(rustix::process::geteuid().as_raw(), options.group.as_deref());
-    let listener = places::listen(&options.socket, &access)?;
+    let peers = Peers::of_host(rustix::process::geteuid().as_raw(), options.group.as_deref());
+    let listener = places::listen(&options.socket, &peers)?;
     // From here on clients connect and wait, instead of finding nobody while guests and jobs are looked for.
-    let served = serve(options, scenario, store, listener, access, stop);
+    let served = serve(options, scenario, store, listener, peers, stop);
     let _ = fs::remove_file(&options.socket);
     if let Some(ready) = &options.ready_file {
         let _ = fs::remove_file(ready);
@@ -133,11 +135,13 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
     scenario: Option<Scenario>,
     store: SqliteStore,
     listener: std::os::unix::net::UnixListener,
-    access: Access,
+    peers: Peers,
     stop: impl FnOnce() -> F,
 ) -> Result<(), ServeError> {
     let runtime = places::runtime(&options.data, &options.socket)?;
     let store: Arc<dyn Store> = Arc::new(store);
+    let users = Arc::new(access::Users::new(Arc::clone(&store)));
+    let audit = Arc::new(access::Audit::new(options.data.join(AUDIT)));
     let given = scenario.is_some();
     let simulated = match options.engine {
         EngineChoice::Qemu => None,
@@ -193,9 +197,10 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
         ready(options)?;
         let pruner = tokio::spawn(prune(Arc::clone(&host), options.job_retention));
         let control = simulated.as_ref().map(Simulated::control);
-        let router = rest::server::router_of(Arc::clone(&host), control);
+        let parts = rest::server::Parts { host: Arc::clone(&host), users, audit, simulation: control };
+        let router = rest::server::router(parts);
         let admit =
-            |who: &tokio::net::unix::UCred| access.admit(who.uid(), who.gid()).map(|name| Peer { name });
+            |who: &tokio::net::unix::UCred| peers.admit(who.uid(), who.gid()).map(|name| Peer { name });
         let stop = async {
             let _ = stop.await;
             tracing::info!("stopping; guests run on, jobs go on at the next start");

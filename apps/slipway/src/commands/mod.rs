@@ -19,6 +19,7 @@ pub(crate) mod planned;
 pub(crate) mod serve;
 pub(crate) mod simulator;
 pub(crate) mod switch;
+pub(crate) mod user;
 pub(crate) mod verify;
 
 use std::io::Write;

@@ -3,6 +3,7 @@
 //! Handlers are grouped by noun. Each runs its host call with [`blocking`], so that a slow disk never holds up another
 //! request.
 
+mod audited;
 mod error;
 pub(crate) mod events;
 pub(crate) mod jobs;
@@ -16,10 +17,12 @@ mod pulse;
 pub(crate) mod simulator;
 pub(crate) mod switches;
 pub(crate) mod system;
+pub(crate) mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use access::{Audit, Users};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, patch, post};
@@ -47,20 +50,32 @@ pub struct Peer {
 #[derive(Clone)]
 pub(crate) struct App {
     host: Arc<Host>,
+    users: Arc<Users>,
+    audit: Arc<Audit>,
     pulse: Arc<Pulse>,
     streams: Arc<Semaphore>,
     simulation: Option<Simulation>,
 }
 
-/// The whole interface over `host`. A request needs a [`Peer`] extension, which [`serve`] gives it.
-pub fn router(host: Arc<Host>) -> Router {
-    router_of(host, None)
+/// What the interface is an interface to.
+#[derive(Clone)]
+pub struct Parts {
+    /// Machines and all that belongs to them.
+    pub host: Arc<Host>,
+    /// Who may come in beyond the socket.
+    pub users: Arc<Users>,
+    /// Where it is written who changed what.
+    pub audit: Arc<Audit>,
+    /// What controls the simulation behind the host, if it is one.
+    pub simulation: Option<Simulation>,
 }
 
-/// As [`router`], with what controls the simulation behind the host, if it is one.
-pub fn router_of(host: Arc<Host>, simulation: Option<Simulation>) -> Router {
+/// The whole interface. A request needs a [`Peer`] extension, which [`serve`] gives it.
+pub fn router(parts: Parts) -> Router {
+    let Parts { host, users, audit, simulation } = parts;
     let pulse = Arc::new(Pulse::start(&host));
-    let app = App { host, pulse, streams: Arc::new(Semaphore::new(events::MAX_STREAMS)), simulation };
+    let streams = Arc::new(Semaphore::new(events::MAX_STREAMS));
+    let app = App { host, users, audit, pulse, streams, simulation };
     Router::new()
         .route("/healthz", get(system::health))
         .route("/metrics", get(system::metrics))
@@ -89,6 +104,8 @@ pub fn router_of(host: Arc<Host>, simulation: Option<Simulation>) -> Router {
         .route("/v1/switches", get(switches::list).post(switches::create))
         .route("/v1/switches/{switch}", get(switches::show).delete(switches::delete))
         .route("/v1/switches/{switch}/map", post(switches::map))
+        .route("/v1/users", get(users::list).post(users::add))
+        .route("/v1/users/{user}", get(users::show).patch(users::edit).delete(users::remove))
         .route("/v1/jobs", get(jobs::list))
         .route("/v1/jobs/{job}", get(jobs::show))
         .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
@@ -110,6 +127,7 @@ pub fn router_of(host: Arc<Host>, simulation: Option<Simulation>) -> Router {
         .fallback(system::no_such_route)
         .method_not_allowed_fallback(system::no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), audited::audited))
         .with_state(app)
 }
 

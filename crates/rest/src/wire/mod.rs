@@ -9,6 +9,7 @@ mod machine;
 mod planned;
 mod simulator;
 mod switch;
+mod user;
 
 pub use host::{Check, Doctor, Problem, ProblemBody, Version};
 pub(crate) use job::state_name;
@@ -24,3 +25,4 @@ pub use simulator::{
     Simulator, SimulatorClock, clock_mode,
 };
 pub use switch::{CreateSwitch, MapSwitch, Switch, SwitchList};
+pub use user::{MachineGrant, NewUser, User, UserEdit, UserList};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::Edge;
-use rest::server::{Peer, Simulation};
+use rest::server::{Parts, Peer, Simulation};
 use serde_json::{Value, json};
 
 /// An edge with its simulation, and how often that was begun anew.
@@ -20,7 +20,7 @@ fn edge() -> (Edge, Arc<AtomicUsize>) {
             Ok(())
         }),
     };
-    edge.router = rest::server::router_of(Arc::clone(&edge.host), Some(simulation))
+    edge.router = rest::server::router(Parts { simulation: Some(simulation), ..edge.parts.clone() })
         .layer(axum::Extension(Peer { name: "tester".to_owned() }));
     (edge, begun)
 }

@@ -28,7 +28,7 @@ impl Served {
             let _inside = edge.tokio.enter();
             tokio::net::UnixListener::bind(&socket).unwrap()
         };
-        let router = rest::server::router(edge.host.clone());
+        let router = rest::server::router(edge.parts.clone());
         let admit = move |_: &tokio::net::unix::UCred| admits.then(|| Peer { name: "me".to_owned() });
         let stopped = async {
             let _ = stopped.await;

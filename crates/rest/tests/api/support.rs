@@ -8,12 +8,12 @@ use hyper::service::Service;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::service::TowerToHyperService;
 use machine::{Host, HostOptions};
-use rest::server::Peer;
+use rest::server::{Parts, Peer};
 use serde_json::Value;
 
 /// A host, its interface, and the directory it lives in.
 pub(crate) struct Edge {
-    pub(crate) host: Arc<Host>,
+    pub(crate) parts: Parts,
     pub(crate) engine: engine::SimEngine,
     pub(crate) router: axum::Router,
     pub(crate) dir: tempfile::TempDir,
@@ -24,10 +24,11 @@ impl Edge {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let engine = engine::SimEngine::new();
+        let store: Arc<dyn store::Store> = Arc::new(store::MemoryStore::new());
         let host = Host::open(HostOptions {
             data: dir.path().join("data"),
             runtime: dir.path().join("run"),
-            store: Arc::new(store::MemoryStore::new()),
+            store: Arc::clone(&store),
             engine: Arc::new(engine.clone()),
             facts: None,
             jobs: job::Options::default(),
@@ -36,9 +37,15 @@ impl Edge {
         .unwrap();
         let tokio =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let router = rest::server::router(Arc::clone(&host))
-            .layer(axum::Extension(Peer { name: "tester".to_owned() }));
-        Self { host, engine, router, dir, tokio }
+        let parts = Parts {
+            host,
+            users: Arc::new(access::Users::new(store)),
+            audit: Arc::new(access::Audit::new(dir.path().join("audit.log"))),
+            simulation: None,
+        };
+        let router =
+            rest::server::router(parts.clone()).layer(axum::Extension(Peer { name: "tester".to_owned() }));
+        Self { parts, engine, router, dir, tokio }
     }
 
     /// Sends a request as it is and gives the answer as it comes.

@@ -16,7 +16,7 @@ const MAX_LIST: u64 = 4 << 20;
 
 /// Who is admitted.
 #[derive(Clone, Debug)]
-pub(crate) struct Access {
+pub(crate) struct Peers {
     uid: u32,
     group: Option<Group>,
     users: Vec<(u32, String)>,
@@ -28,7 +28,7 @@ struct Group {
     members: Vec<String>,
 }
 
-impl Access {
+impl Peers {
     /// For a daemon of user `uid` on this host; `name` is the group whose members may use root's.
     pub(crate) fn of_host(uid: u32, name: Option<&str>) -> Self {
         let users = users(&read(Path::new(USERS)));
@@ -91,8 +91,8 @@ fn group(groups: &str, name: &str) -> Option<Group> {
 mod tests {
     use super::*;
 
-    fn access(uid: u32) -> Access {
-        Access {
+    fn peers(uid: u32) -> Peers {
+        Peers {
             uid,
             group: if uid == 0 { group("a:x:1:\nslipway:x:77:ann,ben\n", GROUP) } else { None },
             users: users("root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/:\neve:x:1001:1001::/:\nbroken\n"),
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_daemons_own_user_and_root_are_admitted_and_no_one_else() {
-        let a = access(1000);
+        let a = peers(1000);
         assert_eq!(a.admit(1000, 1000).as_deref(), Some("ann"));
         assert_eq!(a.admit(0, 0).as_deref(), Some("root"));
         assert_eq!(a.admit(1001, 1001), None);
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn roots_daemon_admits_the_group_by_list_and_by_primary_group() {
-        let a = access(0);
+        let a = peers(0);
         assert_eq!(a.gid(), Some(77));
         assert_eq!(a.admit(1000, 1000).as_deref(), Some("ann"));
         assert_eq!(a.admit(4711, 77).as_deref(), Some("4711"));
