@@ -355,6 +355,11 @@ impl Engine {
         self.inner.shared.board.list(|status| filter.admits(status))
     }
 
+    /// The kinds of jobs that this engine runs, by name.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.inner.registry.keys().map(|(name, _)| name.as_str())
+    }
+
     /// How jobs ended since this engine was started: every known kind with every end, those without any job too.
     pub fn ended(&self) -> Vec<Ended> {
         lock(&self.inner.tally).list()

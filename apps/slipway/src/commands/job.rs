@@ -16,7 +16,7 @@ pub(crate) enum JobCommand {
         /// Only jobs of this machine or planned machine
         #[arg(long, value_name = "MACHINE")]
         machine: Option<String>,
-        /// Only `import` or `export`
+        /// Only `import`, `export` or `save`
         #[arg(long)]
         kind: Option<String>,
         /// Only jobs that are not finished

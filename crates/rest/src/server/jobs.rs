@@ -31,7 +31,7 @@ pub(crate) struct ListQuery {
 
 /// Jobs, newest first.
 #[utoipa::path(get, path = "/v1/jobs", tag = "jobs",
-    params(("kind" = Option<String>, Query, description = "`import` or `export`"),
+    params(("kind" = Option<String>, Query, description = "`import`, `export` or `save`"),
         ("machine" = Option<String>, Query, description = "name or id of the machine or planned machine"),
         ("owner" = Option<String>, Query, description = "who asked for it"),
         ("finished" = Option<bool>, Query, description = "only finished ones, or only those that are not"),
@@ -44,6 +44,12 @@ pub(crate) async fn list(
     let Query(query) = query?;
     let limit = query.limit.unwrap_or(MAX_LISTED).min(MAX_LISTED);
     let jobs = blocking(&app, move |h| {
+        if let Some(kind) = query.kind.as_deref().filter(|kind| !h.jobs().kinds().any(|known| known == *kind)) {
+            let known: Vec<_> = h.jobs().kinds().map(|kind| format!("`{kind}`")).collect();
+            let message = format!("`{kind}` is no kind of job");
+            return Err(machine::Error::new(Reason::InvalidArgument, message)
+                .hint(format!("a kind is one of {}", known.join(", "))));
+        }
         let subject = query.machine.map(|word| subject(h, &word));
         let filter = Filter { kind: query.kind, subject, owner: query.owner, finished: query.finished };
         Ok(h.jobs().list(&filter))

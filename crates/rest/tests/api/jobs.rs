@@ -74,6 +74,9 @@ fn jobs_are_listed_found_by_prefix_and_not_cancelled_when_over() {
     };
     assert_eq!(count("kind=export"), 1);
     assert_eq!(count("kind=import"), 0);
+    let (status, problem) = edge.ask("GET", "/v1/jobs?kind=exprt", Value::Null);
+    assert_eq!(status, 422);
+    assert!(problem["error"]["hint"].as_str().unwrap().contains("`export`"), "{problem}");
     assert_eq!(count("machine=web&finished=true"), 1);
     assert_eq!(count("finished=false"), 0);
     assert_eq!(count("machine=nobody"), 0);
