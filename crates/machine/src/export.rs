@@ -376,6 +376,7 @@ fn write(cx: &mut Cx<'_>) -> std::result::Result<Exported, Failure> {
     reporter.progress("writing configuration", total, total);
     describe(&host, &record, &disks, params, &prepared, &mut package)?;
     cx.check_cancel()?;
+    package.date(host.now());
     let manifest = package.finish().map_err(|e| writer_failure("cannot export", &e))?;
     note(cx, &host);
     Ok(Exported { directory: target.clone(), disks: manifest.disks.len(), bytes })

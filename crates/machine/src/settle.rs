@@ -17,6 +17,8 @@ fn heard(running: &Running) -> bool {
     let Some(guest) = &running.guest else { return true };
     match guest.state() {
         RunState::Stopped => false,
+        // Whoever froze it knows, and says what its machine is doing meanwhile.
+        RunState::Frozen => true,
         RunState::Paused => running.power != PowerState::Running,
         _ => running.power != PowerState::Paused,
     }

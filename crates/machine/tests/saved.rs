@@ -344,3 +344,19 @@ fn an_export_may_leave_the_memory_out_also_one_that_goes_on() {
     let second = Lab::new();
     assert_eq!(second.import(&import_of(lab.path("out"))).power, PowerState::Off);
 }
+
+#[test]
+fn a_guest_that_stays_frozen_is_shown_as_paused_and_waited_for_by_nobody() {
+    use engine::sim::{Effect, Operation, Place, Rule};
+
+    let lab = Lab::new();
+    let id = started(&lab, "web");
+    save(&lab, id);
+    let effect = Effect::Fail { kind: "timed-out".into(), message: "on purpose".into() };
+    let place = Place::Operation(Operation::Thaw);
+    lab.sim.add_fault(Rule { machine: None, place, nth: 1, times: None, effect }).unwrap();
+    assert_eq!(lab.host().start(id).unwrap_err().reason(), Reason::Timeout);
+    assert_eq!(lab.sim.guests()[0].state, engine::RunState::Frozen);
+    assert_eq!(view(&lab, id).power, PowerState::Paused);
+    assert!(lab.host().settle(Duration::ZERO), "all that its guest said was heard");
+}

@@ -38,6 +38,8 @@ const COPY: &str = "scenario.json";
 const SEEDED: u64 = 64 << 10;
 /// When a scenario begins unless told otherwise.
 const START: &str = "2025-01-01T00:00:00Z";
+/// Who asks for the jobs that bring a scenario's machines to their beginning.
+const OWNER: &str = "scenario";
 /// How long jobs and guests may take to be gone when a scenario begins anew.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -130,8 +132,8 @@ fn validate(scenario: &Scenario) -> Result<(), String> {
     for (name, id, machine) in machines(scenario)? {
         let at = |why: String| format!("machine `{name}`: {why}");
         machine::define::DefineRequest::try_from(machine.define(&name, id)).map_err(at)?;
-        if !matches!(machine.state.as_deref(), None | Some("off" | "running" | "paused")) {
-            return Err(at("`state` is off, running or paused".to_owned()));
+        if !matches!(machine.state.as_deref(), None | Some("off" | "running" | "paused" | "saved")) {
+            return Err(at("`state` is off, running, paused or saved".to_owned()));
         }
         if let Some(behaviour) = machine.guest
             && let Some(problem) = behaviour.over(engine::sim::Behaviour::default()).problem()
@@ -294,12 +296,7 @@ impl Simulated {
                 let behaviour = behaviour.over(self.engine.behaviour(id));
                 self.engine.set_behaviour(id, behaviour).map_err(|e| invalid(e.to_string()))?;
             }
-            if matches!(machine.state.as_deref(), Some("running" | "paused")) {
-                host.start(id)?;
-            }
-            if machine.state.as_deref() == Some("paused") {
-                host.pause(id)?;
-            }
+            bring(host, id, machine.state.as_deref())?;
         }
         // Last: what the scenario does itself meets no fault.
         for fault in &scenario.faults {
@@ -315,6 +312,27 @@ impl Simulated {
             self.engine.plan(&machine, at, what).map_err(|e| invalid(e.to_string()))?;
         }
         Ok(())
+    }
+}
+
+/// Brings a machine that is off to what a scenario says that it is in the beginning.
+fn bring(host: &Arc<Host>, id: Uuid, state: Option<&str>) -> Result<(), machine::Error> {
+    if !matches!(state, Some("running" | "paused" | "saved")) {
+        return Ok(());
+    }
+    host.start(id)?;
+    match state {
+        Some("paused") => host.pause(id),
+        Some("saved") => {
+            let job = host.save(id, OWNER)?;
+            let ended = host.jobs().wait(job::JobId(job), PATIENCE);
+            if ended.as_ref().is_some_and(|status| status.state.is_success()) {
+                return Ok(());
+            }
+            let why = ended.and_then(|status| status.error).map_or_else(String::new, |e| e.to_string());
+            Err(machine::Error::new(Reason::Engine, format!("machine {id} cannot be saved: {why}")))
+        }
+        _ => Ok(()),
     }
 }
 

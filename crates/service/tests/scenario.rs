@@ -156,6 +156,8 @@ fn a_stalled_export_goes_on_and_verifies_when_the_fault_is_cleared() {
         job = daemon.ask(async |c| c.job_after(&id, job.generation, 60).await);
     }
     assert!(job.success, "{job:?}");
+    let manifest = std::fs::read_to_string(directory.join("Slipway/manifest.json")).unwrap();
+    assert!(manifest.contains("\"created\": \"2025-01-01T00:00:00Z\""), "{manifest}");
     // And one that fails, and one that hangs while everything is begun anew.
     let fail = rest::wire::FaultFailure { kind: "no-space".into(), message: "on purpose".into() };
     let fault =
@@ -178,6 +180,24 @@ fn a_stalled_export_goes_on_and_verifies_when_the_fault_is_cleared() {
 }
 
 #[test]
+fn a_machine_that_begins_saved_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("saved.toml");
+    std::fs::write(&file, "[[machines]]\nname = \"web\"\nstate = \"saved\"\n").unwrap();
+    let daemon = Daemon::start(options(dir.path(), Some(file)));
+    assert_eq!(daemon.machines()[0].state, "saved");
+    assert_eq!(daemon.ask(async |c| c.simulator().await).guests.len(), 0);
+    let web = daemon.ask(async |c| c.act("web", "start").await);
+    assert_eq!(web.state, "running");
+    // It was ready before it was saved, so it does not say so again.
+    daemon.advance(2000);
+    let log = daemon.ask(async |c| c.console("web").await).serial_log.unwrap();
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.ends_with("COUNTER 2\r\n") && !log.contains("GUEST-READY"), "{log}");
+    daemon.stop();
+}
+
+#[test]
 fn a_scenario_with_a_mistake_is_refused_with_its_place_and_leaves_no_trace() {
     let dir = tempfile::tempdir().unwrap();
     for (name, text, said) in [
@@ -189,6 +209,7 @@ fn a_scenario_with_a_mistake_is_refused_with_its_place_and_leaves_no_trace() {
         ("e.toml", "[[faults]]\noperation = \"start\"\n", "fault 1"),
         ("f.toml", "[[events]]\nmachine = \"a\"\nevent = \"melt\"\n", "event 1"),
         ("g.toml", "[clock]\nstart = \"yesterday\"\n", "clock.start"),
+        ("i.toml", "[[machines]]\nname = \"a\"\nstate = \"asleep\"\n", "`state`"),
         ("h.toml", "[guests]\ntick_ms = 1\n", "tick"),
     ] {
         let path = dir.path().join(name);

@@ -313,7 +313,7 @@ pub struct ScenarioMachine {
     /// A model for all adapters.
     #[serde(default)]
     pub nic_model: Option<String>,
-    /// `off` (the default), `running` or `paused`.
+    /// `off` (the default), `running`, `paused` or `saved`.
     #[serde(default)]
     pub state: Option<String>,
     /// How its guest behaves.

@@ -180,6 +180,8 @@ pub struct PackageWriter {
     disks: Vec<Option<manifest::DiskEntry>>,
     excluded: Vec<ExcludedEntry>,
     extra: Map<String, Value>,
+    /// When it is finished, by another clock than the system's.
+    date: Option<jiff::Timestamp>,
     /// Held until the end.
     _lock: Box<dyn fs::Lock>,
 }
@@ -368,6 +370,7 @@ impl PackageWriter {
             state: None,
             excluded: Vec::new(),
             extra: Map::new(),
+            date: None,
             _lock: held,
         };
         writer.ensure_dir(Path::new(manifest::DIRECTORY))?;
@@ -516,6 +519,11 @@ impl PackageWriter {
         self.extra.insert(field.to_owned(), value);
     }
 
+    /// Dates the package by another clock than the system's: the manifest says that it was finished then.
+    pub fn date(&mut self, finished: jiff::Timestamp) {
+        self.date = Some(finished);
+    }
+
     /// Writes the manifest and puts the package in its place.
     ///
     /// # Errors
@@ -548,7 +556,11 @@ impl PackageWriter {
             format: manifest::FORMAT.into(),
             version: manifest::VERSION,
             tool: self.plan.tool.clone(),
-            created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            created: self
+                .date
+                .unwrap_or_else(jiff::Timestamp::now)
+                .strftime("%Y-%m-%dT%H:%M:%SZ")
+                .to_string(),
             machine: MachineEntry {
                 id: self.plan.machine_id,
                 name: self.plan.machine_name.clone(),
