@@ -1,8 +1,8 @@
 //! The seam: what every engine offers and what a running guest can be asked.
 //!
-//! Blocking calls, each with its own limit inside; safe to call from several threads. Events of one guest arrive in
-//! the order they happened on the channel given at start or attach; the last one is [`GuestEvent::Stopped`] or
-//! [`GuestEvent::Died`], after which the engine drops its sender.
+//! Blocking calls, each with its own limit inside; safe to call from several threads. Events of one guest are told in
+//! the order they happened to the [`Listener`] given at start or attach; the last one is [`GuestEvent::Stopped`] or
+//! [`GuestEvent::Died`], after which the engine drops it.
 //!
 //! What this leaves to others: when to start or stop what (the domain), and how (each engine).
 
@@ -19,13 +19,27 @@ use crate::host::HostReport;
 use crate::keys::Chord;
 use crate::spec::{GuestSpec, Mac, Resolved};
 
+/// Hears what happens to one guest. Dropped when there is no more to hear.
+pub trait Listener: Send {
+    /// Takes an event in. Called, and dropped, while the engine holds locks of the guest: it must neither wait nor ask
+    /// the guest anything, only put the event where somebody finds it.
+    fn hear(&self, event: GuestEvent);
+}
+
+impl Listener for Sender<GuestEvent> {
+    fn hear(&self, event: GuestEvent) {
+        // A listener that went away is no reason for a guest to care.
+        let _ = self.send(event);
+    }
+}
+
 /// Something that runs guests.
 pub trait Engine: Send + Sync {
     /// Starts a guest. When this returns it runs (firmware onwards) in a process that outlives ours.
     ///
     /// # Errors
     /// See [`StartErrorKind`](crate::StartErrorKind); nothing is left running.
-    fn start(&self, spec: &GuestSpec, events: Sender<GuestEvent>) -> Result<Box<dyn Guest>, StartError>;
+    fn start(&self, spec: &GuestSpec, events: Box<dyn Listener>) -> Result<Box<dyn Guest>, StartError>;
 
     /// Starts a guest from what [`Guest::save`] wrote to `state`. When this returns its memory and devices are as they
     /// were and it is [`RunState::Frozen`]: not one instruction has run, and none of its disks was written.
@@ -41,7 +55,7 @@ pub trait Engine: Send + Sync {
         &self,
         spec: &GuestSpec,
         state: &Path,
-        events: Sender<GuestEvent>,
+        events: Box<dyn Listener>,
     ) -> Result<Box<dyn Guest>, StartError>;
 
     /// Takes over a guest that outlived us; `None` when none runs there.
@@ -51,7 +65,7 @@ pub trait Engine: Send + Sync {
     fn attach(
         &self,
         runtime_dir: &Path,
-        events: Sender<GuestEvent>,
+        events: Box<dyn Listener>,
     ) -> Result<Option<Box<dyn Guest>>, AttachError>;
 
     /// What this host can do. The first call may take a few seconds (KVM is tried for real).

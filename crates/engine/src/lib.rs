@@ -4,7 +4,7 @@
 //!   GuestSpec ──► Engine::start ──► Box<dyn Guest> ── pause, reset, shutdown, save, screenshot, keys, media, link, agent
 //!                      │                  ▲
 //!                      ▼                  │ QMP, agent (Unix sockets in the guest's runtime directory)
-//!              a process of its own ──────┘── events ──► mpsc channel ──► the domain
+//!              a process of its own ──────┘── events ──► Listener ──► the domain
 //!              that outlives ours; Engine::attach finds it again
 //! ```
 //!
@@ -30,8 +30,8 @@ pub mod varstore;
 
 pub use error::{AttachError, AttachErrorKind, GuestError, GuestErrorKind, StartError, StartErrorKind};
 pub use guest::{
-    AgentInterface, AgentOs, Engine, Guest, GuestEvent, PictureFormat, RunState, SaveProgress, ShutdownVia,
-    StoppedBy,
+    AgentInterface, AgentOs, Engine, Guest, GuestEvent, Listener, PictureFormat, RunState, SaveProgress,
+    ShutdownVia, StoppedBy,
 };
 pub use host::{Check, FirmwareFound, HostReport, KvmVerdict, Program, Verdict};
 pub use qemu::{QemuConfig, QemuEngine};

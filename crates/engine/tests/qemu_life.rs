@@ -13,7 +13,7 @@ use support::{Bench, SOON, disk_spec, event, have_qemu};
 
 #[expect(clippy::panic, reason = "a helper of tests")]
 fn refused(bench: &Bench, spec: &GuestSpec) -> StartError {
-    match bench.engine.start(spec, mpsc::channel().0) {
+    match bench.engine.start(spec, Box::new(mpsc::channel().0)) {
         Ok(_) => panic!("should be refused"),
         Err(error) => error,
     }
@@ -37,7 +37,7 @@ fn a_guest_outlives_its_handle_and_is_found_again() {
     assert!(events.iter().all(|e| !matches!(e, GuestEvent::Stopped { .. } | GuestEvent::Died { .. })));
 
     let (sender, events) = mpsc::channel();
-    let guest = bench.engine.attach(&spec.runtime_dir, sender).unwrap().expect("it still runs");
+    let guest = bench.engine.attach(&spec.runtime_dir, Box::new(sender)).unwrap().expect("it still runs");
     assert_eq!(events.recv_timeout(SOON).unwrap(), GuestEvent::Started);
     assert_eq!((guest.pid(), guest.spec(), guest.resolved()), (pid, &spec, &resolved));
     guest.pause().unwrap();
@@ -48,7 +48,7 @@ fn a_guest_outlives_its_handle_and_is_found_again() {
     assert_eq!(guest.state(), RunState::Stopped);
     let last = event(&events, |e| matches!(e, GuestEvent::Stopped { .. } | GuestEvent::Died { .. }));
     assert_eq!(last, GuestEvent::Stopped { by: StoppedBy::Host });
-    assert!(bench.engine.attach(&spec.runtime_dir, mpsc::channel().0).unwrap().is_none());
+    assert!(bench.engine.attach(&spec.runtime_dir, Box::new(mpsc::channel().0)).unwrap().is_none());
     // And the kept choices start it again.
     spec.machine_version = Some(resolved.machine_version.clone());
     spec.cpu_model = Some(resolved.cpu_model.clone());
@@ -74,13 +74,13 @@ fn sockets_of_a_deep_directory_work_and_a_foreign_record_is_refused() {
     let text = fs::read_to_string(&record).unwrap();
     fs::write(&record, text.replace(&spec.system_uuid().to_string(), "00000000-0000-4000-8000-000000000001"))
         .unwrap();
-    let error = bench.engine.attach(&spec.runtime_dir, mpsc::channel().0).err().unwrap();
+    let error = bench.engine.attach(&spec.runtime_dir, Box::new(mpsc::channel().0)).err().unwrap();
     assert_eq!(error.kind(), AttachErrorKind::WrongGuest, "{error}");
     fs::write(&record, "{").unwrap();
-    let error = bench.engine.attach(&spec.runtime_dir, mpsc::channel().0).err().unwrap();
+    let error = bench.engine.attach(&spec.runtime_dir, Box::new(mpsc::channel().0)).err().unwrap();
     assert_eq!(error.kind(), AttachErrorKind::BadRecord, "{error}");
     fs::write(&record, text).unwrap();
-    let guest = bench.engine.attach(&spec.runtime_dir, mpsc::channel().0).unwrap().unwrap();
+    let guest = bench.engine.attach(&spec.runtime_dir, Box::new(mpsc::channel().0)).unwrap().unwrap();
     guest.power_off().unwrap();
 }
 
@@ -141,7 +141,7 @@ fn what_cannot_start_says_why() {
         println!("{error}");
     }
     // Nothing of all that is left behind.
-    assert!(bench.engine.attach(&spec.runtime_dir, mpsc::channel().0).unwrap().is_none());
+    assert!(bench.engine.attach(&spec.runtime_dir, Box::new(mpsc::channel().0)).unwrap().is_none());
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn a_saved_guest_goes_on_where_it_was_with_its_tpm() {
     guest.power_off().unwrap();
 
     let (sender, events) = mpsc::channel();
-    let guest = bench.engine.restore(&same_hardware(&spec, &resolved), &state, sender).unwrap();
+    let guest = bench.engine.restore(&same_hardware(&spec, &resolved), &state, Box::new(sender)).unwrap();
     assert_eq!(guest.state(), RunState::Frozen);
     let mut console = Console::open(&*guest);
     guest.thaw().unwrap();
@@ -106,7 +106,7 @@ fn a_guest_found_frozen_goes_on_as_it_was() {
     let resolved = guest.resolved().clone();
     let state = bench.path("state");
     let again = || {
-        let guest = bench.engine.attach(&spec.runtime_dir, mpsc::channel().0).unwrap().unwrap();
+        let guest = bench.engine.attach(&spec.runtime_dir, Box::new(mpsc::channel().0)).unwrap().unwrap();
         assert_eq!(guest.state(), RunState::Frozen);
         guest
     };
@@ -127,13 +127,13 @@ fn a_guest_found_frozen_goes_on_as_it_was() {
     guest.power_off().unwrap();
 
     let restored = same_hardware(&spec, &resolved);
-    drop(bench.engine.restore(&restored, &state, mpsc::channel().0).unwrap());
+    drop(bench.engine.restore(&restored, &state, Box::new(mpsc::channel().0)).unwrap());
     let guest = again();
     guest.thaw().unwrap();
     assert_eq!(guest.state(), RunState::Running);
     guest.power_off().unwrap();
     // The state is as good as before.
-    let guest = bench.engine.restore(&restored, &state, mpsc::channel().0).unwrap();
+    let guest = bench.engine.restore(&restored, &state, Box::new(mpsc::channel().0)).unwrap();
     guest.power_off().unwrap();
 }
 
@@ -189,8 +189,8 @@ fn a_state_that_cannot_be_loaded_is_named_as_such() {
     guest.save(&state, &mut all).unwrap();
     guest.power_off().unwrap();
     let restore = |spec: &GuestSpec, state: &Path| {
-        let error = bench.engine.restore(spec, state, mpsc::channel().0).err().expect("it fails");
-        assert!(bench.engine.attach(&spec.runtime_dir, mpsc::channel().0).unwrap().is_none());
+        let error = bench.engine.restore(spec, state, Box::new(mpsc::channel().0)).err().expect("it fails");
+        assert!(bench.engine.attach(&spec.runtime_dir, Box::new(mpsc::channel().0)).unwrap().is_none());
         error
     };
     let right = same_hardware(&spec, &resolved);
@@ -208,6 +208,6 @@ fn a_state_that_cannot_be_loaded_is_named_as_such() {
     newer.machine_version = None;
     let error = restore(&newer, &state);
     assert!(error.to_string().contains("Machine type"), "QEMU's own words: {error}");
-    let guest = bench.engine.restore(&right, &state, mpsc::channel().0).unwrap();
+    let guest = bench.engine.restore(&right, &state, Box::new(mpsc::channel().0)).unwrap();
     guest.power_off().unwrap();
 }

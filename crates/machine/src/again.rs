@@ -6,16 +6,17 @@
 //! One that is frozen was being saved or restored when the earlier process ended. If its machine's record says that it is
 //! saved, it has not run since and is ended; if not, it goes on at once, whatever becomes of the job that froze it.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{AttachError, Guest, GuestEvent, RunState};
+use engine::{AttachError, Guest, RunState};
 use transfer::shell;
 use uuid::Uuid;
 
 use crate::cell::{Running, power_of};
 use crate::error::{self, Error, Reason, Result};
 use crate::host::Host;
+use crate::inbox::Inbox;
 use crate::power::PowerState;
 use crate::record::{self, MACHINES, MachineRecord};
 
@@ -42,7 +43,7 @@ pub(crate) fn refuse_lost(running: &Running, name: &str) -> Result<()> {
 
 /// What is at a runtime directory.
 enum Found {
-    Guest(Box<dyn Guest>, PowerState, mpsc::Receiver<GuestEvent>),
+    Guest(Box<dyn Guest>, PowerState, Inbox),
     Nothing,
     Lost(AttachError),
 }
@@ -73,7 +74,7 @@ impl Host {
     }
 
     fn seek_guest(&self, record: &MachineRecord) -> Found {
-        let (events, inbox) = mpsc::channel();
+        let (events, inbox) = self.inboxes.new_inbox();
         let guest = match self.engine.attach(&self.places(record).runtime, events) {
             Ok(Some(guest)) => guest,
             Ok(None) => return Found::Nothing,

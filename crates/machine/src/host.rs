@@ -21,6 +21,7 @@ use crate::cell::Cell;
 use crate::disk::DiskRecord;
 use crate::error::{Error, Reason, Result};
 use crate::hardware::Places;
+use crate::inbox::Inboxes;
 use crate::power::PowerState;
 use crate::record::{self, DISKS, MACHINES, MachineRecord, PLANNED, PlannedRecord, SWITCHES, machine_key};
 use crate::report::HostFacts;
@@ -60,6 +61,7 @@ pub struct Host {
     pub(crate) offers: OnceLock<Offers>,
     pub(crate) automatic: Automatic,
     cells: Mutex<HashMap<Uuid, Arc<Cell>>>,
+    pub(crate) inboxes: Inboxes,
     disk_files: Mutex<()>,
     pub(crate) board: crate::events::Board,
     /// The same as `store`, to be asked how long it takes.
@@ -124,6 +126,7 @@ impl Host {
             offers: OnceLock::new(),
             automatic: Automatic::default(),
             cells: Mutex::new(HashMap::new()),
+            inboxes: Inboxes::default(),
             disk_files: Mutex::new(()),
             board: crate::events::Board::default(),
             counters: crate::statistics::Counters::default(),

@@ -34,6 +34,7 @@ pub mod hardware;
 mod health;
 pub mod host;
 pub mod import;
+mod inbox;
 mod inuse;
 mod jobs;
 pub mod layout;

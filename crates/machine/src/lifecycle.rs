@@ -1,10 +1,10 @@
 //! A machine's guest: start, stop, shut down, pause, resume, reset, and what happens to it by itself.
 //!
-//! Requests are admitted under the lock of the machine's [`crate::cell`]; events of the guest arrive on a thread per guest
-//! and change the same cell. Saving is a job ([`crate::save`]), going on from there is in [`crate::saved`]. How a guest is
+//! Requests are admitted under the lock of the machine's [`crate::cell`]; events of the guest come out of its
+//! [`crate::inbox`] and change the same cell. Saving is a job ([`crate::save`]), going on from there is in [`crate::saved`]. How a guest is
 //! made is the engine's part.
 
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{Guest, GuestErrorKind, GuestEvent, RunState, ShutdownVia};
@@ -14,6 +14,7 @@ use crate::again::refuse_lost;
 use crate::cell::Running;
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
+use crate::inbox::Inbox;
 use crate::power::{PowerState, Request};
 use crate::record::{self, MachineRecord, Resolved, machine_key};
 
@@ -26,13 +27,7 @@ const PRESS_AGAIN: Duration = Duration::from_secs(5);
 
 impl Host {
     /// Puts `guest` into the cell and listens to it.
-    pub(crate) fn adopt(
-        self: &Arc<Self>,
-        id: Uuid,
-        guest: Box<dyn Guest>,
-        power: PowerState,
-        inbox: mpsc::Receiver<GuestEvent>,
-    ) {
+    pub(crate) fn adopt(self: &Arc<Self>, id: Uuid, guest: Box<dyn Guest>, power: PowerState, inbox: Inbox) {
         let cell = self.cell(id);
         let incarnation = {
             let mut running = cell.lock();
@@ -48,20 +43,14 @@ impl Host {
         };
         self.tell(id);
         let host = Arc::downgrade(self);
-        let listener = move || {
-            for event in inbox {
-                let Some(host) = host.upgrade() else { return };
-                host.on_event(id, incarnation, &event);
+        inbox.open(move |event| {
+            let Some(host) = host.upgrade() else { return };
+            match event {
+                Some(event) => host.on_event(id, incarnation, &event),
+                // The engine says no more: whatever happened, the guest is not there any more.
+                None => host.ended(id, incarnation, Some("its guest is gone".to_owned())),
             }
-            // The engine dropped its end: whatever happened, the guest is not there any more.
-            if let Some(host) = host.upgrade() {
-                host.ended(id, incarnation, Some("its guest is gone".to_owned()));
-            }
-        };
-        let name = format!("guest-{}", &id.simple().to_string()[..8]);
-        if let Err(e) = std::thread::Builder::new().name(name).spawn(listener) {
-            tracing::error!(machine = %id, "no thread to listen to the guest: {e}");
-        }
+        });
     }
 
     fn on_event(&self, id: Uuid, incarnation: u64, event: &GuestEvent) {
@@ -176,7 +165,7 @@ impl Host {
         made
     }
 
-    fn make_guest(&self, id: Uuid) -> Result<(Box<dyn Guest>, mpsc::Receiver<GuestEvent>)> {
+    fn make_guest(&self, id: Uuid) -> Result<(Box<dyn Guest>, Inbox)> {
         // Read now that the machine is shown as starting: from here on only what no guest sees can change.
         let (record, _) = self.record(id)?;
         let (spec, _) = self.spec(&record)?;
@@ -186,7 +175,7 @@ impl Host {
             r.wanted_running = true;
             r.turned_off_in = None;
         })?;
-        let (events, inbox) = mpsc::channel();
+        let (events, inbox) = self.inboxes.new_inbox();
         let guest = self.engine.start(&spec, events).map_err(|e| start_failed(&record, e))?;
         if record.resolved.is_none() {
             let engine::Resolved { machine_version, cpu_model, .. } = guest.resolved().clone();

@@ -11,9 +11,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
-use engine::{Accel, Guest, GuestEvent};
+use engine::{Accel, Guest};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::error::{Error, Reason, Result, chain};
 use crate::hardware;
 use crate::host::Host;
+use crate::inbox::Inbox;
 use crate::layout::Layout;
 use crate::lifecycle::{failed, start_failed};
 use crate::power::{PowerState, Request};
@@ -214,12 +215,7 @@ impl Host {
     }
 
     /// The state, in a guest that has not run yet.
-    fn load(
-        &self,
-        record: &MachineRecord,
-        saved: &Saved,
-        file: &Path,
-    ) -> Result<(Box<dyn Guest>, mpsc::Receiver<GuestEvent>)> {
+    fn load(&self, record: &MachineRecord, saved: &Saved, file: &Path) -> Result<(Box<dyn Guest>, Inbox)> {
         let bad = |message: String| Error::new(Reason::BadState, message);
         let (mut spec, layout) = self.spec(record)?;
         if saved.run_generation != record.run_generation {
@@ -240,7 +236,7 @@ impl Host {
         spec.machine_version = Some(saved.needs.machine_version.clone());
         spec.cpu_model = Some(saved.needs.cpu_model.clone());
         spec.accel = saved.needs.accelerator;
-        let (events, inbox) = mpsc::channel();
+        let (events, inbox) = self.inboxes.new_inbox();
         let guest = self.engine.restore(&spec, file, events).map_err(|e| start_failed(record, e))?;
         Ok((guest, inbox))
     }

@@ -312,13 +312,16 @@ fn a_daemon_that_comes_back_knows_its_jobs() {
     lab.host().start(id).unwrap();
 }
 
+/// What came of a guest's events, and where they go.
+type Held = (mpsc::Receiver<GuestEvent>, Box<dyn engine::Listener>);
+
 /// An engine in which the last of one guest is heard only while the next one is being made.
 #[derive(Default)]
 struct Late {
     sim: engine::sim::SimEngine,
     host: OnceLock<Weak<Host>>,
     /// Events of the last guest: what came in, and where it goes.
-    held: Mutex<Option<(mpsc::Receiver<GuestEvent>, mpsc::Sender<GuestEvent>)>>,
+    held: Mutex<Option<Held>>,
     /// What the machine was doing when the earlier guest's end had been heard.
     seen: Mutex<Vec<PowerState>>,
 }
@@ -327,7 +330,7 @@ impl Late {
     /// Lets through what the guest said so far, but not that there will be no more.
     fn pass(&self) {
         if let Some((inbox, out)) = &*self.held.lock().unwrap() {
-            inbox.try_iter().for_each(|event| drop(out.send(event)));
+            inbox.try_iter().for_each(|event| out.hear(event));
         }
     }
 }
@@ -336,12 +339,12 @@ impl engine::Engine for Late {
     fn start(
         &self,
         spec: &engine::GuestSpec,
-        events: mpsc::Sender<GuestEvent>,
+        events: Box<dyn engine::Listener>,
     ) -> Result<Box<dyn Guest>, engine::StartError> {
         let host = self.host.get().unwrap();
         let had = host.weak_count();
         if self.held.lock().unwrap().take().is_some() {
-            // The listener holds the host weakly for as long as it listens.
+            // Whoever hears it holds the host weakly until it has heard the end.
             while host.weak_count() == had {
                 std::thread::yield_now();
             }
@@ -350,14 +353,14 @@ impl engine::Engine for Late {
         }
         let (sender, inbox) = mpsc::channel();
         *self.held.lock().unwrap() = Some((inbox, events));
-        self.sim.start(spec, sender)
+        self.sim.start(spec, Box::new(sender))
     }
 
     fn restore(
         &self,
         spec: &engine::GuestSpec,
         state: &std::path::Path,
-        events: mpsc::Sender<GuestEvent>,
+        events: Box<dyn engine::Listener>,
     ) -> Result<Box<dyn Guest>, engine::StartError> {
         self.sim.restore(spec, state, events)
     }
@@ -365,7 +368,7 @@ impl engine::Engine for Late {
     fn attach(
         &self,
         runtime_dir: &std::path::Path,
-        events: mpsc::Sender<GuestEvent>,
+        events: Box<dyn engine::Listener>,
     ) -> Result<Option<Box<dyn Guest>>, engine::AttachError> {
         self.sim.attach(runtime_dir, events)
     }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,8 @@ use super::runtime::{self, Record};
 use super::{agent, args, keymap, launch, layout, state, switch};
 use crate::error::{GuestError, GuestErrorKind};
 use crate::guest::{
-    AgentInterface, AgentOs, Guest, GuestEvent, PictureFormat, RunState, SaveProgress, ShutdownVia, StoppedBy,
+    AgentInterface, AgentOs, Guest, GuestEvent, Listener, PictureFormat, RunState, SaveProgress, ShutdownVia,
+    StoppedBy,
 };
 use crate::keys::Chord;
 use crate::qmp::{Client, Event, QmpError};
@@ -68,14 +69,13 @@ struct Status {
     /// Why QEMU said it is ending.
     ending: Option<StoppedBy>,
     panicked: bool,
-    events: Option<Sender<GuestEvent>>,
+    events: Option<Box<dyn Listener>>,
 }
 
 impl Status {
     fn tell(&mut self, event: GuestEvent) {
-        // A listener that went away is no reason for a guest to care.
         if let Some(events) = &self.events {
-            let _ = events.send(event);
+            events.hear(event);
         }
     }
 }
@@ -106,7 +106,7 @@ pub(super) struct Parts {
 
 impl QemuGuest {
     /// Takes charge of a guest that has just been told to go, or that was found running.
-    pub(super) fn supervise(parts: Parts, listener: Sender<GuestEvent>) -> std::io::Result<QemuGuest> {
+    pub(super) fn supervise(parts: Parts, listener: Box<dyn Listener>) -> std::io::Result<QemuGuest> {
         let Parts { spec, resolved, sockets, short_dir, process, frozen, exit, client, events } = parts;
         let run = client.status(ORDER_LIMIT).map_or(RunState::Running, |word| run_state(&word));
         // Thawed, and we died before that was on record.
@@ -648,7 +648,7 @@ mod tests {
         let mut spec = GuestSpec::new(uuid::Uuid::new_v4(), "m", tmp.path().join("run"), Chipset::Pc);
         spec.accel = Accel::Tcg;
         spec.memory_mib = 32;
-        drop(engine.start(&spec, mpsc::channel().0).unwrap());
+        drop(engine.start(&spec, Box::new(mpsc::channel().0)).unwrap());
 
         let record = Record::read(&spec.runtime_dir).unwrap().unwrap();
         let name = record.process.unwrap();
@@ -666,7 +666,7 @@ mod tests {
             events,
         };
         let (sender, told) = mpsc::channel();
-        let guest = QemuGuest::supervise(parts, sender).unwrap();
+        let guest = QemuGuest::supervise(parts, Box::new(sender)).unwrap();
         lock(&guest.inner.client).close();
         assert_eq!(guest.reset().unwrap_err().kind(), GuestErrorKind::Gone);
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -589,7 +589,7 @@ mod tests {
 
         let engine = QemuEngine::new(config);
         let (sender, _events) = std::sync::mpsc::channel();
-        let guest = engine.attach(&spec.runtime_dir, sender).unwrap().unwrap();
+        let guest = engine.attach(&spec.runtime_dir, Box::new(sender)).unwrap().unwrap();
         assert_eq!(guest.pid(), Some(pid));
         assert_eq!(guest.state(), RunState::Running);
         guest.power_off().unwrap();

@@ -30,7 +30,6 @@ mod tpm;
 pub(crate) mod vpc;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -41,7 +40,7 @@ use runtime::Record;
 use scope::Scopes;
 
 use crate::error::{AttachError, AttachErrorKind, StartError, StartErrorKind};
-use crate::guest::{Engine, Guest, GuestEvent};
+use crate::guest::{Engine, Guest, Listener};
 use crate::host::{HostReport, KvmVerdict};
 use crate::qmp::Client;
 use crate::spec::GuestSpec;
@@ -123,7 +122,7 @@ impl QemuEngine {
         &self,
         spec: &GuestSpec,
         state: Option<&Path>,
-        events: Sender<GuestEvent>,
+        events: Box<dyn Listener>,
     ) -> Result<Box<dyn Guest>, StartError> {
         let _about = tracing::info_span!("start", guest = %spec.id).entered();
         let qemu = self.qemu()?;
@@ -146,7 +145,7 @@ impl QemuEngine {
 }
 
 impl Engine for QemuEngine {
-    fn start(&self, spec: &GuestSpec, events: Sender<GuestEvent>) -> Result<Box<dyn Guest>, StartError> {
+    fn start(&self, spec: &GuestSpec, events: Box<dyn Listener>) -> Result<Box<dyn Guest>, StartError> {
         self.launch(spec, None, events)
     }
 
@@ -154,7 +153,7 @@ impl Engine for QemuEngine {
         &self,
         spec: &GuestSpec,
         state: &Path,
-        events: Sender<GuestEvent>,
+        events: Box<dyn Listener>,
     ) -> Result<Box<dyn Guest>, StartError> {
         self.launch(spec, Some(state), events)
     }
@@ -162,7 +161,7 @@ impl Engine for QemuEngine {
     fn attach(
         &self,
         runtime_dir: &Path,
-        events: Sender<GuestEvent>,
+        events: Box<dyn Listener>,
     ) -> Result<Option<Box<dyn Guest>>, AttachError> {
         let at = runtime_dir.display();
         let fail = |kind, message: String| AttachError::new(kind, message);

@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use super::serial::Port;
 use super::shell::{self, Facts, Reply};
 use super::{World, disk, lock};
 use crate::error::{GuestError, GuestErrorKind};
-use crate::guest::{Guest, GuestEvent, RunState, StoppedBy};
+use crate::guest::{Guest, GuestEvent, Listener, RunState, StoppedBy};
 use crate::keys::Chord;
 use crate::spec::{Firmware, GuestSpec, NicBackend, Resolved};
 
@@ -60,7 +59,7 @@ pub(super) struct Live {
     pub(super) typed: Vec<Chord>,
     /// Lines for a guest whose processors stand.
     pub(super) inbox: Vec<String>,
-    pub(super) events: Option<Sender<GuestEvent>>,
+    pub(super) events: Option<Box<dyn Listener>>,
     /// Which handle hears the events.
     pub(super) audience: u64,
 }
@@ -125,7 +124,7 @@ impl Live {
 
     fn tell(&self, event: GuestEvent) {
         if let Some(events) = &self.events {
-            let _ = events.send(event);
+            events.hear(event);
         }
     }
 
@@ -217,7 +216,7 @@ impl Core {
         self: &Arc<Self>,
         world: &World,
         saved: Option<SavedState>,
-        events: Sender<GuestEvent>,
+        events: Box<dyn Listener>,
     ) -> io::Result<()> {
         self.port.begin()?;
         let now = world.time.now();
@@ -251,7 +250,7 @@ impl Core {
     }
 
     /// Tells somebody else from now on.
-    pub(super) fn listen(&self, events: Sender<GuestEvent>) {
+    pub(super) fn listen(&self, events: Box<dyn Listener>) {
         let mut live = lock(&self.live);
         live.events = Some(events);
         live.audience += 1;

@@ -38,7 +38,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -54,7 +53,7 @@ pub use guest::GuestView;
 pub use seed::{Random, Seed};
 
 use crate::error::{AttachError, AttachErrorKind, StartError, StartErrorKind};
-use crate::guest::{Engine, Guest, GuestEvent};
+use crate::guest::{Engine, Guest, GuestEvent, Listener};
 use crate::host::{Check, HostReport, KvmVerdict, Program, Verdict};
 use crate::keys::Chord;
 use crate::spec::{Accel, Chipset, GuestSpec, Resolved};
@@ -548,7 +547,7 @@ impl SimEngine {
         &self,
         spec: &GuestSpec,
         saved: Option<SavedState>,
-        events: Sender<GuestEvent>,
+        events: Box<dyn Listener>,
     ) -> Result<Box<dyn Guest>, StartError> {
         spec.validate().map_err(|e| {
             StartError::new(StartErrorKind::InvalidSpec, "the guest's specification is wrong").with_source(e)
@@ -594,7 +593,7 @@ impl SimEngine {
 }
 
 impl Engine for SimEngine {
-    fn start(&self, spec: &GuestSpec, events: Sender<GuestEvent>) -> Result<Box<dyn Guest>, StartError> {
+    fn start(&self, spec: &GuestSpec, events: Box<dyn Listener>) -> Result<Box<dyn Guest>, StartError> {
         self.begin(Operation::Start, spec)?;
         self.launch(spec, None, events)
     }
@@ -603,7 +602,7 @@ impl Engine for SimEngine {
         &self,
         spec: &GuestSpec,
         state: &Path,
-        events: Sender<GuestEvent>,
+        events: Box<dyn Listener>,
     ) -> Result<Box<dyn Guest>, StartError> {
         self.begin(Operation::Restore, spec)?;
         let saved = SavedState::read(state).map_err(|e| {
@@ -623,7 +622,7 @@ impl Engine for SimEngine {
     fn attach(
         &self,
         runtime_dir: &Path,
-        events: Sender<GuestEvent>,
+        events: Box<dyn Listener>,
     ) -> Result<Option<Box<dyn Guest>>, AttachError> {
         let there = lock(&self.world.guests).by_dir.get(runtime_dir).cloned();
         let core = match there {

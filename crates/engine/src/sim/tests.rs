@@ -45,7 +45,7 @@ fn spec(dir: &Path, name: &str) -> GuestSpec {
 
 fn start(engine: &SimEngine, spec: &GuestSpec) -> (Box<dyn Guest>, mpsc::Receiver<GuestEvent>) {
     let (sender, events) = mpsc::channel();
-    (engine.start(spec, sender).unwrap(), events)
+    (engine.start(spec, Box::new(sender)).unwrap(), events)
 }
 
 fn log(spec: &GuestSpec) -> String {
@@ -93,7 +93,7 @@ fn it_refuses_what_a_real_engine_refuses_and_guests_outlive_handles() {
     let engine = SimEngine::new();
     let a = spec(tmp.path(), "a");
     let (guest, _) = start(&engine, &a);
-    let refused = |spec: &GuestSpec| engine.start(spec, mpsc::channel().0).err().map(|e| e.kind());
+    let refused = |spec: &GuestSpec| engine.start(spec, Box::new(mpsc::channel().0)).err().map(|e| e.kind());
     assert_eq!(refused(&a), Some(StartErrorKind::AlreadyRunning));
     let mut b = spec(tmp.path(), "b");
     b.disks[0].layers[0].path.clone_from(&a.disks[0].layers[0].path);
@@ -104,13 +104,13 @@ fn it_refuses_what_a_real_engine_refuses_and_guests_outlive_handles() {
     b.cpus = 0;
     assert_eq!(refused(&b), Some(StartErrorKind::InvalidSpec));
     let (sender, events) = mpsc::channel();
-    let again = engine.clone().attach(&a.runtime_dir, sender).unwrap().unwrap();
+    let again = engine.clone().attach(&a.runtime_dir, Box::new(sender)).unwrap().unwrap();
     // The handle of before hears nothing any more and cannot silence the one of now.
     drop(guest);
     engine.control(a.id).unwrap().crash("struck by lightning");
     assert_eq!(again.state(), RunState::Stopped);
     assert!(matches!(events.iter().last(), Some(GuestEvent::Died { .. })));
-    assert!(engine.attach(&a.runtime_dir, mpsc::channel().0).unwrap().is_none());
+    assert!(engine.attach(&a.runtime_dir, Box::new(mpsc::channel().0)).unwrap().is_none());
     // Its disk is free again.
     start(&engine, &a).0.power_off().unwrap();
 }
@@ -242,7 +242,7 @@ fn every_operation_meets_its_faults() {
         effect: Effect::Fail { kind: kind.into(), message: "on purpose".into() },
     };
     engine.add_fault(rule(Operation::Start, "no-resources")).unwrap();
-    let refused = engine.start(&spec, mpsc::channel().0).err().unwrap();
+    let refused = engine.start(&spec, Box::new(mpsc::channel().0)).err().unwrap();
     assert_eq!((refused.kind(), refused.to_string().as_str()), (StartErrorKind::NoResources, "on purpose"));
     let (guest, _events) = start(&engine, &spec);
     type Ask = fn(&dyn Guest) -> Result<(), GuestError>;
@@ -297,7 +297,7 @@ fn a_saved_guest_goes_on_counting_where_it_was() {
     engine.advance(60 * SECOND).unwrap();
     // Found frozen by whoever comes next, and thawed as it was.
     let (sender, _later) = mpsc::channel();
-    let again = engine.attach(&spec.runtime_dir, sender).unwrap().unwrap();
+    let again = engine.attach(&spec.runtime_dir, Box::new(sender)).unwrap().unwrap();
     assert_eq!(again.state(), RunState::Frozen);
     again.thaw().unwrap();
     assert_eq!(again.state(), RunState::Paused, "as it was before");
@@ -305,7 +305,7 @@ fn a_saved_guest_goes_on_counting_where_it_was() {
     drop((guest, events));
 
     let (sender, events) = mpsc::channel();
-    let guest = engine.restore(&spec, &state, sender).unwrap();
+    let guest = engine.restore(&spec, &state, Box::new(sender)).unwrap();
     assert_eq!((guest.state(), log(&spec).as_str()), (RunState::Frozen, ""), "not one instruction");
     guest.thaw().unwrap();
     engine.advance(SECOND / 2).unwrap();
@@ -323,7 +323,7 @@ fn a_saved_guest_goes_on_counting_where_it_was() {
     );
     spec.machine_version = Some("other".into());
     let refused = |spec: &GuestSpec, state: &Path| {
-        engine.restore(spec, state, mpsc::channel().0).err().map(|e| e.kind())
+        engine.restore(spec, state, Box::new(mpsc::channel().0)).err().map(|e| e.kind())
     };
     assert_eq!(refused(&spec, &state), Some(StartErrorKind::BadState));
     assert_eq!(refused(&spec, &tmp.path().join("none")), Some(StartErrorKind::NotFound));
@@ -397,7 +397,7 @@ fn guests_faults_and_clock_outlive_the_process() {
     assert_ne!(second.fresh_id(), given);
     let attach = |spec: &GuestSpec| {
         let (sender, events) = mpsc::channel();
-        second.attach(&spec.runtime_dir, sender).unwrap().map(|guest| (guest, events))
+        second.attach(&spec.runtime_dir, Box::new(sender)).unwrap().map(|guest| (guest, events))
     };
     let (guest, events) = attach(&a).unwrap();
     let (_other, theirs) = attach(&b).unwrap();
@@ -416,9 +416,9 @@ fn guests_faults_and_clock_outlive_the_process() {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     fs::write(&record, text.replace(boot.trim(), "another")).unwrap();
     let third = SimEngine::open(options.clone()).unwrap();
-    assert!(third.attach(&a.runtime_dir, mpsc::channel().0).unwrap().is_none());
+    assert!(third.attach(&a.runtime_dir, Box::new(mpsc::channel().0)).unwrap().is_none());
     fs::write(&record, "{").unwrap();
-    let error = third.attach(&a.runtime_dir, mpsc::channel().0).err().unwrap();
+    let error = third.attach(&a.runtime_dir, Box::new(mpsc::channel().0)).err().unwrap();
     assert_eq!(error.kind(), AttachErrorKind::BadRecord);
     fs::write(options.record.as_ref().unwrap(), "{").unwrap();
     assert!(SimEngine::open(options).is_err());
@@ -442,7 +442,7 @@ fn in_real_time_a_guest_counts_by_itself_also_while_nobody_keeps_it() {
     drop((guest, first));
     let second = SimEngine::open(options).unwrap();
     let (sender, _events) = mpsc::channel();
-    let guest = second.attach(&spec.runtime_dir, sender).unwrap().unwrap();
+    let guest = second.attach(&spec.runtime_dir, Box::new(sender)).unwrap().unwrap();
     let before = second.guests()[0].counter;
     assert!(before >= 3);
     while second.guests()[0].counter == before {

@@ -94,7 +94,7 @@ impl Bench {
 
     pub(crate) fn start(&self, spec: &GuestSpec) -> (Box<dyn Guest>, Receiver<GuestEvent>) {
         let (sender, events) = mpsc::channel();
-        match self.engine.start(spec, sender) {
+        match self.engine.start(spec, Box::new(sender)) {
             Ok(guest) => (guest, events),
             Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
         }
@@ -106,7 +106,7 @@ impl Drop for Bench {
     fn drop(&mut self) {
         for entry in fs::read_dir(self.tmp.path()).into_iter().flatten().flatten() {
             let (sender, _events) = mpsc::channel();
-            if let Ok(Some(guest)) = self.engine.attach(&entry.path(), sender) {
+            if let Ok(Some(guest)) = self.engine.attach(&entry.path(), Box::new(sender)) {
                 let _ = guest.power_off();
             }
         }

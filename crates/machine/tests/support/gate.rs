@@ -3,13 +3,12 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use engine::keys::Chord;
 use engine::{
-    AgentInterface, AgentOs, AttachError, Engine, Guest, GuestError, GuestEvent, GuestSpec, HostReport,
+    AgentInterface, AgentOs, AttachError, Engine, Guest, GuestError, GuestSpec, HostReport, Listener,
     PictureFormat, Resolved, RunState, SaveProgress, ShutdownVia, StartError,
 };
 
@@ -79,7 +78,7 @@ impl Gated {
 }
 
 impl Engine for Gated {
-    fn start(&self, spec: &GuestSpec, events: Sender<GuestEvent>) -> Result<Box<dyn Guest>, StartError> {
+    fn start(&self, spec: &GuestSpec, events: Box<dyn Listener>) -> Result<Box<dyn Guest>, StartError> {
         self.gate.pass(Op::Start);
         self.inner.start(spec, events).map(|g| self.gated(g))
     }
@@ -88,7 +87,7 @@ impl Engine for Gated {
         &self,
         spec: &GuestSpec,
         state: &Path,
-        events: Sender<GuestEvent>,
+        events: Box<dyn Listener>,
     ) -> Result<Box<dyn Guest>, StartError> {
         self.gate.pass(Op::Restore);
         self.inner.restore(spec, state, events).map(|g| self.gated(g))
@@ -97,7 +96,7 @@ impl Engine for Gated {
     fn attach(
         &self,
         runtime_dir: &Path,
-        events: Sender<GuestEvent>,
+        events: Box<dyn Listener>,
     ) -> Result<Option<Box<dyn Guest>>, AttachError> {
         Ok(self.inner.attach(runtime_dir, events)?.map(|g| self.gated(g)))
     }
