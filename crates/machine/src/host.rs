@@ -22,8 +22,9 @@ use crate::disk::DiskRecord;
 use crate::error::{Error, Reason, Result};
 use crate::hardware::Places;
 use crate::inbox::Inboxes;
+use crate::lookup::Lookup;
 use crate::power::PowerState;
-use crate::record::{self, DISKS, MACHINES, MachineRecord, PLANNED, PlannedRecord, SWITCHES, machine_key};
+use crate::record::{self, DISKS, MACHINES, MachineRecord, PLANNED, SWITCHES, machine_key};
 use crate::report::HostFacts;
 use crate::saved::Offers;
 use crate::switch::{DEFAULT_SWITCH, SwitchKind, SwitchRecord};
@@ -62,6 +63,8 @@ pub struct Host {
     pub(crate) automatic: Automatic,
     cells: Mutex<HashMap<Uuid, Arc<Cell>>>,
     pub(crate) inboxes: Inboxes,
+    names: Lookup,
+    planned_names: Lookup,
     disk_files: Mutex<()>,
     pub(crate) board: crate::events::Board,
     /// The same as `store`, to be asked how long it takes.
@@ -127,6 +130,8 @@ impl Host {
             automatic: Automatic::default(),
             cells: Mutex::new(HashMap::new()),
             inboxes: Inboxes::default(),
+            names: Lookup::new(MACHINES, "machine", "slipway machine list"),
+            planned_names: Lookup::new(PLANNED, "planned machine", "slipway planned list"),
             disk_files: Mutex::new(()),
             board: crate::events::Board::default(),
             counters: crate::statistics::Counters::default(),
@@ -285,11 +290,7 @@ impl Host {
     /// # Errors
     /// Nothing fits, or several do: the message lists them.
     pub fn resolve(&self, word: &str) -> Result<Uuid> {
-        let all: Vec<(Uuid, String)> = record::list::<MachineRecord>(&*self.store, MACHINES)?
-            .into_iter()
-            .map(|m| (m.id, m.settings.name))
-            .collect();
-        resolve(word, &all, "machine", "slipway machine list")
+        self.names.find(&*self.store, word)
     }
 
     /// The word by which a command names the machine of `record`, quoted: its name, or its id where the name would
@@ -306,11 +307,7 @@ impl Host {
     /// # Errors
     /// As [`Self::resolve`].
     pub fn resolve_planned(&self, word: &str) -> Result<Uuid> {
-        let all: Vec<(Uuid, String)> = record::list::<PlannedRecord>(&*self.store, PLANNED)?
-            .into_iter()
-            .map(|m| (m.id, m.settings.name))
-            .collect();
-        resolve(word, &all, "planned machine", "slipway planned list")
+        self.planned_names.find(&*self.store, word)
     }
 
     /// Refuses when a job holds machine `id`.
@@ -328,51 +325,6 @@ impl Host {
     }
 }
 
-/// Most candidates that an ambiguous name lists.
-const MAX_CANDIDATES: usize = 8;
-
-fn resolve(word: &str, all: &[(Uuid, String)], what: &str, list: &str) -> Result<Uuid> {
-    let word = word.trim();
-    if let Ok(id) = Uuid::try_parse(word.trim_start_matches('{').trim_end_matches('}'))
-        && let Some((id, _)) = all.iter().find(|(i, _)| *i == id)
-    {
-        return Ok(*id);
-    }
-    let lower = word.to_lowercase();
-    let exact: Vec<_> = all.iter().filter(|(_, name)| name == word).collect();
-    let folded: Vec<_> = all.iter().filter(|(_, name)| name.to_lowercase() == lower).collect();
-    let prefix: Vec<_> = all
-        .iter()
-        .filter(|(id, name)| {
-            !word.is_empty()
-                && (id.hyphenated().to_string().starts_with(&lower)
-                    || name.to_lowercase().starts_with(&lower))
-        })
-        .collect();
-    let fits = [exact, folded, prefix].into_iter().find(|f| !f.is_empty()).unwrap_or_default();
-    match fits[..] {
-        [(id, _)] => Ok(*id),
-        [] => Err(Error::new(Reason::NotFound, format!("no {what} is called `{word}`"))
-            .hint(format!("`{list}` shows what there is"))),
-        _ => {
-            let mut names: Vec<_> =
-                fits.iter().take(MAX_CANDIDATES).map(|(id, name)| format!("`{name}` ({id})")).collect();
-            if fits.len() > MAX_CANDIDATES {
-                names.push(format!("and {} more", fits.len() - MAX_CANDIDATES));
-            }
-            Err(Error::new(
-                Reason::Ambiguous,
-                format!("`{word}` fits {} {what}s: {}", fits.len(), names.join(", ")),
-            )
-            .hint(if fits.iter().all(|(_, name)| *name == fits[0].1) {
-                "name it by its id, or by the beginning of it"
-            } else {
-                "name it by its id, or by more of its name"
-            }))
-        }
-    }
-}
-
 /// Asks the engine and the operating system.
 fn facts_of(engine: &dyn engine::Engine) -> HostFacts {
     let report = engine.probe();
@@ -381,30 +333,5 @@ fn facts_of(engine: &dyn engine::Engine) -> HostFacts {
         tpm: report.tpm.is_some(),
         bridges: report.bridges,
         ..HostFacts::of_this_host()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_finds_its_machine_or_says_why_not() {
-        let id = |n: u128| Uuid::from_u128(n << 96 | 7);
-        let all = vec![
-            (id(0xaaaa_0001), "web".to_owned()),
-            (id(0xaaaa_0002), "Web-2".to_owned()),
-            (id(0xbbbb_0003), "db".to_owned()),
-        ];
-        let find = |w: &str| resolve(w, &all, "machine", "slipway machine list");
-        assert_eq!(find("web").unwrap(), id(0xaaaa_0001), "an exact name wins over a longer one");
-        assert_eq!(find("WEB").unwrap(), id(0xaaaa_0001));
-        assert_eq!(find("bbbb").unwrap(), id(0xbbbb_0003));
-        assert_eq!(find(&id(0xaaaa_0002).to_string()).unwrap(), id(0xaaaa_0002));
-        let ambiguous = find("aaaa").unwrap_err();
-        assert_eq!(ambiguous.reason(), Reason::Ambiguous);
-        assert!(ambiguous.to_string().contains("Web-2"));
-        assert_eq!(find("nope").unwrap_err().reason(), Reason::NotFound);
-        assert_eq!(find("").unwrap_err().reason(), Reason::NotFound);
     }
 }

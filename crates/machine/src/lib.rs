@@ -40,6 +40,7 @@ mod jobs;
 pub mod layout;
 pub mod lifecycle;
 mod litter;
+mod lookup;
 pub mod names;
 pub mod network;
 pub mod planned;
