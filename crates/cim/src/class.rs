@@ -83,11 +83,54 @@ fn find<'q>(qualifiers: &'q [Qualifier], name: &str) -> Option<&'q Value> {
     qualifiers.iter().find(|qualifier| qualifier.name == name).map(|qualifier| &qualifier.value)
 }
 
+/// The class of the instance that a value carries.
+fn embedded(qualifiers: &[Qualifier]) -> Option<&str> {
+    match find(qualifiers, "EmbeddedInstance") {
+        Some(class) => class.as_str(),
+        None => find(qualifiers, "EmbeddedObject").filter(|is| is.as_bool() == Some(true)).map(|_| ""),
+    }
+}
+
+/// What the qualifiers `ValueMap` and `Values` call a value (DSP0004, 5.6.3.60): the entry that is the value, else the
+/// range that holds it (`7..4095`, `..9`, `32768..`), else the entry for all others (`..`).
+fn meaning<'q>(qualifiers: &'q [Qualifier], value: &Value) -> Option<&'q str> {
+    let (map, names) = (find(qualifiers, "ValueMap")?.elements(), find(qualifiers, "Values")?.elements());
+    let pairs = || map.iter().zip(names).filter_map(|(entry, name)| Some((entry.as_str()?, name.as_str()?)));
+    let Some(number) = value.as_integer() else {
+        let text = value.as_str()?;
+        return pairs().find(|(entry, _)| *entry == text).map(|(_, name)| name);
+    };
+    let bound = |bound: &str, open| if bound.is_empty() { Some(open) } else { bound.parse::<i128>().ok() };
+    let holds = |entry: &str| {
+        let Some((low, high)) = entry.split_once("..") else { return false };
+        entry != ".."
+            && bound(low, i128::MIN).is_some_and(|low| low <= number)
+            && bound(high, i128::MAX).is_some_and(|high| number <= high)
+    };
+    pairs()
+        .find(|(entry, _)| entry.parse() == Ok(number))
+        .or_else(|| pairs().find(|(entry, _)| holds(entry)))
+        .or_else(|| pairs().find(|(entry, _)| *entry == ".."))
+        .map(|(_, name)| name)
+}
+
 impl Property {
     /// The value of a qualifier.
     #[must_use]
     pub fn qualifier(&self, name: &str) -> Option<&Value> {
         find(&self.qualifiers, name)
+    }
+
+    /// The class of the instance that the value carries, as [`Parameter::embedded`] says it.
+    #[must_use]
+    pub fn embedded(&self) -> Option<&str> {
+        embedded(&self.qualifiers)
+    }
+
+    /// What a value means by the declaration's value map.
+    #[must_use]
+    pub fn meaning(&self, value: &Value) -> Option<&str> {
+        meaning(&self.qualifiers, value)
     }
 
     /// True for a key of the class.
@@ -104,15 +147,27 @@ impl Parameter {
         find(&self.qualifiers, name)
     }
 
-    /// The class of the instance that a string carries as text; empty where the declaration does not say which; none
-    /// where it carries none.
+    /// The class of the instance that the value carries; empty where the declaration does not say which; none where it
+    /// carries none. With [`Type::String`] the instance is a text, with [`Type::Object`] it is there as such.
     #[must_use]
     pub fn embedded(&self) -> Option<&str> {
-        self.qualifier("EmbeddedInstance").and_then(Value::as_str)
+        embedded(&self.qualifiers)
+    }
+
+    /// What a value means by the declaration's value map.
+    #[must_use]
+    pub fn meaning(&self, value: &Value) -> Option<&str> {
+        meaning(&self.qualifiers, value)
     }
 }
 
 impl Method {
+    /// What a return value means by the declaration's value map.
+    #[must_use]
+    pub fn meaning(&self, value: &Value) -> Option<&str> {
+        meaning(&self.qualifiers, value)
+    }
+
     /// A parameter by name.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&Parameter> {
@@ -142,6 +197,13 @@ impl Class {
     /// The properties that tell one instance from another.
     pub fn keys(&self) -> impl Iterator<Item = &Property> {
         self.properties.iter().filter(|property| property.is_key())
+    }
+
+    /// The same by name, which is how WMI orders them in paths.
+    pub(crate) fn keys_by_name(&self) -> Vec<&Property> {
+        let mut keys: Vec<_> = self.keys().collect();
+        keys.sort_by(|one, other| one.name.cmp(&other.name));
+        keys
     }
 
     /// True for an association.
@@ -234,6 +296,30 @@ impl Schema {
         }
         places.into_iter().map(|place| &self.inner.classes[place]).collect()
     }
+
+    /// Whether every class is here that another one names, as the target of a reference or as what a value carries.
+    pub(crate) fn check_references(&self) -> Result<(), SchemaError> {
+        for class in self.classes() {
+            let properties = class.properties.iter().map(|one| (&one.name, &one.ty, one.embedded()));
+            let parameters = class.methods.iter().flat_map(|method| &method.parameters);
+            let parameters = parameters.map(|one| (&one.name, &one.ty, one.embedded()));
+            for (member, ty, embedded) in properties.chain(parameters) {
+                let named = match ty {
+                    Type::Reference(named) => Some(named.as_str()),
+                    _ => embedded,
+                };
+                if let Some(missing) = named.filter(|named| !named.is_empty() && self.class(named).is_none())
+                {
+                    return Err(SchemaError::Missing {
+                        class: class.name.clone(),
+                        member: member.clone(),
+                        missing: missing.into(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Classes that make no schema.
@@ -251,4 +337,49 @@ pub enum SchemaError {
         /// What it derives from.
         superclass: Name,
     },
+    /// A class that another one names, and that is not there.
+    #[error("{class}.{member} refers to class {missing}, which is not declared")]
+    Missing {
+        /// The class that names it.
+        class: Name,
+        /// Its property or parameter.
+        member: Name,
+        /// The class that is not there.
+        missing: Name,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Qualifier, meaning};
+    use crate::Value;
+
+    #[test]
+    fn a_value_means_its_entry_or_its_range_or_what_is_left() {
+        let list = |texts: &[&str]| Value::Array(texts.iter().map(|text| Value::from(*text)).collect());
+        let map = [
+            Qualifier {
+                name: "ValueMap".into(),
+                value: list(&["..", "7..4095", "9", "32768..", "..-1", "on"]),
+            },
+            Qualifier {
+                name: "Values".into(),
+                value: list(&["Rest", "Reserved", "Nine", "Vendor", "Below", "On"]),
+            },
+        ];
+        for (value, expected) in [
+            (Value::Uint16(9), Some("Nine")),
+            (Value::Uint16(7), Some("Reserved")),
+            (Value::Uint32(4095), Some("Reserved")),
+            (Value::Uint32(4096), Some("Rest")),
+            (Value::Uint64(u64::MAX), Some("Vendor")),
+            (Value::Sint8(-5), Some("Below")),
+            (Value::from("on"), Some("On")),
+            (Value::from("off"), None),
+            (Value::Boolean(true), None),
+        ] {
+            assert_eq!(meaning(&map, &value), expected, "{value}");
+        }
+        assert_eq!(meaning(&map[..1], &Value::Uint16(9)), None);
+    }
 }

@@ -5,6 +5,7 @@
 //!
 //! * [`Value`], [`Type`], [`Datetime`], [`ObjectPath`], [`Instance`]: the model of DSP0004.
 //! * [`Class`], [`Schema`]: declarations, with inheritance.
+//! * [`mof`]: the language that classes and instances are written in.
 //!
 //! Names compare without regard to case everywhere ([`Name`]). Every text that is parsed here may come from a stranger:
 //! sizes, depths and counts are bounded by named constants.
@@ -14,13 +15,16 @@
 mod class;
 mod datetime;
 mod instance;
+pub mod mof;
 mod name;
 mod path;
+mod syntax;
 mod value;
 
 pub use class::{Class, Method, Parameter, Property, Qualifier, Schema, SchemaError};
 pub use datetime::{Datetime, DatetimeError};
 pub use instance::Instance;
 pub use name::Name;
-pub use path::ObjectPath;
+pub use path::{ObjectPath, PathError};
+pub use syntax::SyntaxError;
 pub use value::{Type, Value, ValueError};

@@ -198,7 +198,7 @@ impl Value {
     /// # Errors
     /// It spells none, or one out of range; references and objects have no such spelling.
     pub fn parse(ty: &Type, text: &str) -> Result<Self, ValueError> {
-        let wrong = || ValueError { ty: ty.keyword(), text: text.chars().take(ValueError::SHOWN).collect() };
+        let wrong = || ValueError::of(ty, text);
         let trimmed = text.trim();
         Ok(match ty {
             Type::String => Self::String(text.to_owned()),
@@ -329,6 +329,11 @@ pub struct ValueError {
 impl ValueError {
     /// Of a text that is refused at most this many characters are shown.
     const SHOWN: usize = 100;
+
+    /// Of `text`, which is no value of type `ty`.
+    pub(crate) fn of(ty: &Type, text: &str) -> Self {
+        Self { ty: ty.keyword(), text: text.chars().take(Self::SHOWN).collect() }
+    }
 }
 
 #[cfg(test)]
