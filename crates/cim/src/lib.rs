@@ -6,6 +6,7 @@
 //! * [`Value`], [`Type`], [`Datetime`], [`ObjectPath`], [`Instance`]: the model of DSP0004.
 //! * [`Class`], [`Schema`]: declarations, with inheritance.
 //! * [`mof`]: the language that classes and instances are written in.
+//! * [`query`]: WQL, and whether an instance is meant by it.
 //!
 //! Names compare without regard to case everywhere ([`Name`]). Every text that is parsed here may come from a stranger:
 //! sizes, depths and counts are bounded by named constants.
@@ -18,6 +19,7 @@ mod instance;
 pub mod mof;
 mod name;
 mod path;
+pub mod query;
 mod syntax;
 mod value;
 
@@ -26,5 +28,6 @@ pub use datetime::{Datetime, DatetimeError};
 pub use instance::Instance;
 pub use name::Name;
 pub use path::{ObjectPath, PathError};
+pub use query::Query;
 pub use syntax::SyntaxError;
 pub use value::{Type, Value, ValueError};

@@ -180,7 +180,8 @@ impl FromStr for ObjectPath {
     }
 }
 
-fn read(text: &str) -> Result<ObjectPath, Fault> {
+/// Reads a path, for those who have the text around it.
+pub(crate) fn read(text: &str) -> Result<ObjectPath, Fault> {
     if text.len() > ObjectPath::MAX_TEXT {
         return Err(Fault::new(0, format!("a path has at most {} bytes", ObjectPath::MAX_TEXT)));
     }
