@@ -1,5 +1,6 @@
 //! The daemon killed with SIGKILL at seeded moments of everything that takes time: what was under way is finished or
-//! undone by the next daemon, nothing looks complete that is not, and guests run on.
+//! undone by the next daemon, nothing looks complete that is not, and guests run on. QEMU killed in the same way: the
+//! machine is off at once and says why, and starts again.
 //!
 //! A moment is a fraction of the time that the same work took undisturbed, so a slow machine is hit in the same places.
 //! The seeds are fixed; a failure names the work and the moment. What a job's own steps promise is proven in `machine` at
@@ -19,6 +20,10 @@ use std::time::{Duration, Instant};
 const MOMENTS: usize = 200;
 /// The same on QEMU, where a start takes a good part of a second.
 const MOMENTS_QEMU: usize = 30;
+/// Moments at which QEMU is killed and the daemon is not.
+const MOMENTS_OF_QEMU: usize = 32;
+/// How long the death of a QEMU may go unnoticed. It is an event, not a timer; a loaded machine is slow to print it.
+const AT_ONCE: Duration = Duration::from_secs(10);
 /// Moments at which a job is cancelled.
 const CANCELS: usize = 50;
 /// Of a hundred kills, this many may come when the work is already done: the last moments are part of the story.
@@ -28,18 +33,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Content of the disk that is moved about.
 const DISK: usize = 24 << 20;
 
-/// What is under way when the daemon dies.
+/// What is under way when somebody dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
     Import,
     Export,
     Start,
     Save,
+    Stop,
     Delete,
 }
 
 impl Work {
-    const ALL: [Work; 5] = [Work::Import, Work::Export, Work::Start, Work::Save, Work::Delete];
+    /// What a daemon may die in.
+    const OF_A_DAEMON: [Work; 5] = [Work::Import, Work::Export, Work::Start, Work::Save, Work::Delete];
+    /// What a QEMU may die in.
+    const OF_A_QEMU: [Work; 4] = [Work::Start, Work::Save, Work::Stop, Work::Export];
 }
 
 /// A daemon with three machines: one to be exported, one to be started and stopped, one that runs all along.
@@ -57,7 +66,8 @@ struct House {
 }
 
 impl House {
-    fn new(engine: &str) -> House {
+    /// The disk of `mover` is in `format`: the others are raw.
+    fn new(engine: &str, format: &str) -> House {
         let daemon = Daemon::with(&["--engine", engine]);
         for name in ["mover", "starter", "keeper"] {
             let raw = daemon.home().join(format!("{name}.img"));
@@ -69,7 +79,15 @@ impl House {
                 .open(&raw)
                 .and_then(|f| std::os::unix::fs::FileExt::write_all_at(&f, &[0; 512], 0))
                 .expect("a disk can be written");
-            let disk = format!("{},format=raw", raw.display());
+            let disk = match name {
+                "mover" if format != "raw" => {
+                    let disk = raw.with_extension(format);
+                    let convert = ["convert", "-f", "raw", "-O", format];
+                    run(Command::new("qemu-img").args(convert).args([&raw, &disk])).ok();
+                    format!("{},format={format}", disk.display())
+                }
+                _ => format!("{},format=raw", raw.display()),
+            };
             let words = ["machine", "define", name, "--generation", "1", "--memory", "64", "--disk", &disk];
             daemon.run(words).ok();
         }
@@ -117,7 +135,7 @@ impl House {
         self.round += 1;
         match work {
             Work::Delete if self.machine("copy").is_none() => self.import(),
-            Work::Save => {
+            Work::Save | Work::Stop => {
                 self.daemon.run(["machine", "start", "starter"]).ok();
             }
             _ => {}
@@ -144,12 +162,15 @@ impl House {
             Work::Save => {
                 client.args(["machine", "save", "starter"]);
             }
+            Work::Stop => {
+                client.args(["machine", "stop", "starter"]);
+            }
             Work::Delete => {
                 client.args(["machine", "delete", "copy", "--yes"]);
             }
         }
         client.env("SLIPWAY_SOCKET", self.daemon.socket());
-        client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         client.spawn().expect("a client starts")
     }
 
@@ -168,8 +189,8 @@ impl House {
         }
     }
 
-    /// Looks at what `work` left, and makes everything as it was.
-    fn judge(&mut self, work: Work, what: &str) {
+    /// Nothing happened to who had no part in it, and nothing lies about.
+    fn judge_others(&mut self, what: &str) {
         assert_eq!(self.state("keeper"), "running", "{what}: another machine's guest");
         assert_eq!(self.process_of("keeper"), self.keeper, "{what}: another guest than before");
         let counted = self.count();
@@ -177,11 +198,17 @@ impl House {
         self.counted = counted;
         let litter: Vec<_> = files(&self.machines()).into_iter().filter(|f| partial(f)).collect();
         assert!(litter.is_empty(), "{what}: litter: {litter:?}");
+    }
+
+    /// Looks at what `work` left, and makes everything as it was.
+    fn judge(&mut self, work: Work, what: &str) {
+        self.judge_others(what);
         match work {
             Work::Import | Work::Delete => self.judge_copy(what),
             Work::Export => self.judge_export(what),
             Work::Start => self.judge_starter(what, &["off", "running"]),
             Work::Save => self.judge_starter(what, &["running", "saved"]),
+            Work::Stop => self.judge_starter(what, &["off", "running"]),
         }
         let planned = self.daemon.run(["planned", "list", "--json"]).json();
         for planned in planned.as_array().expect("a list") {
@@ -243,6 +270,68 @@ impl House {
     }
 }
 
+/// The QEMU that does `work` to one of these, once there is one; none when the client ends before.
+fn qemu_of(work: Work, starter: &str, home: &str, client: &mut Child) -> Option<u32> {
+    loop {
+        let found = match work {
+            Work::Export => processes("qemu-nbd", home),
+            _ => processes_of(starter),
+        };
+        if let Some(found) = found.first() {
+            return Some(*found);
+        }
+        if client.try_wait().expect("a child can be asked").is_some() {
+            return None;
+        }
+        std::thread::park_timeout(Duration::from_micros(500));
+    }
+}
+
+impl House {
+    /// What became of the work whose QEMU was killed.
+    fn judge_death(&mut self, work: Work, client: Child, what: &str) {
+        let ended = client.wait_with_output().expect("a client ends");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        let what = format!("{what}: {said}");
+        let failed = !ended.status.success();
+        if failed {
+            // Before anything was begun it is only not the time for it.
+            let late =
+                said.contains("[invalid-state]") && ["is off", "is gone"].iter().any(|w| said.contains(w));
+            assert!(said.contains("[engine]") || late, "{what}");
+            assert!(!said.contains("panicked"), "{what}");
+        }
+        if work == Work::Export {
+            self.judge(work, &what);
+            let servers = processes("qemu-nbd", &self.daemon.home().display().to_string());
+            assert!(servers.is_empty(), "{what}: somebody still serves the disk: {servers:?}");
+            return;
+        }
+        let deadline = Instant::now() + AT_ONCE;
+        while !["off", "saved"].contains(&self.state("starter").as_str()) {
+            assert!(Instant::now() < deadline, "{what}: it is still shown as {}", self.state("starter"));
+        }
+        let machine = self.machine("starter").expect("a machine");
+        match work {
+            Work::Save if failed => {
+                assert_eq!(machine["state"], "off", "{what}");
+                assert!(machine["note"].is_string(), "{what}: nothing says how its guest ended");
+            }
+            Work::Save => assert!(machine["state"] == "saved" && machine["note"].is_null(), "{what}"),
+            Work::Stop => assert!(!failed, "{what}: it is off, as was wanted"),
+            // Who is told that it started is not told any more that it ended.
+            _ => assert!(failed || machine["note"].as_str().is_some_and(|n| n.contains("SIGKILL")), "{what}"),
+        }
+        self.judge_others(&what);
+        self.judge_starter(&what, &["off", "saved"]);
+        let runtime = self.daemon.data().join("runtime").join(machine["id"].as_str().expect("an id"));
+        let ends =
+            |f: &PathBuf| f.extension().is_some_and(|e| ["sock", "pid", "json"].iter().any(|x| e == *x));
+        let left: Vec<_> = files(&runtime).into_iter().filter(ends).collect();
+        assert!(left.is_empty(), "{what}: {left:?}");
+    }
+}
+
 /// SHA-256 and size of what a disk file holds.
 fn hash(file: &Path) -> String {
     run(Command::new(slipway()).args(["disk", "hash"]).arg(file)).ok().to_owned()
@@ -268,14 +357,19 @@ fn is_disk(file: &Path) -> bool {
     file.extension().is_some_and(|e| ["raw", "vhdx", "vhd", "qcow2"].iter().any(|x| e == *x))
 }
 
-/// Processes of QEMU whose arguments name a machine.
+/// Processes that are the guest of machine `id`.
 fn processes_of(id: &str) -> Vec<u32> {
+    processes("qemu-system", id)
+}
+
+/// Processes of `program` with `word` among their arguments.
+fn processes(program: &str, word: &str) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
-        if line.contains("qemu-system") && line.contains(id) {
+        if line.contains(program) && line.contains(word) {
             found.push(pid);
         }
     }
@@ -319,9 +413,9 @@ fn moments(seed: u64, count: usize, works: &[Work], lasts: &[Duration]) -> Vec<(
 }
 
 fn killed_at_every_moment(engine: &str, count: usize) {
-    let mut house = House::new(engine);
-    let lasts = undisturbed(&mut house, &Work::ALL);
-    for (work, moment, what) in moments(2026, count, &Work::ALL, &lasts) {
+    let mut house = House::new(engine, "raw");
+    let lasts = undisturbed(&mut house, &Work::OF_A_DAEMON);
+    for (work, moment, what) in moments(2026, count, &Work::OF_A_DAEMON, &lasts) {
         house.prepare(work);
         let mut client = house.begin(work);
         until(moment, &mut client);
@@ -346,7 +440,7 @@ fn two_hundred_deaths_of_the_daemon_lose_nothing() {
 #[test]
 fn fifty_cancelled_jobs_leave_nothing() {
     const WORKS: [Work; 2] = [Work::Import, Work::Export];
-    let mut house = House::new("sim");
+    let mut house = House::new("sim", "raw");
     let lasts = undisturbed(&mut house, &WORKS);
     let mut cancelled = 0;
     for (work, moment, what) in moments(1125, CANCELS, &WORKS, &lasts) {
@@ -382,4 +476,45 @@ fn deaths_of_the_daemon_lose_nothing_with_real_guests() {
         skip!("qemu-system-x86_64 is not installed");
     }
     killed_at_every_moment("qemu", MOMENTS_QEMU);
+}
+
+/// The daemon lives, QEMU dies: whoever waits is told why, the machine is at rest at once, and starts again.
+#[test]
+fn deaths_of_qemu_are_told_and_leave_nothing() {
+    if run(Command::new("sh").args(["-c", "command -v qemu-system-x86_64"])).code != Some(0) {
+        skip!("qemu-system-x86_64 is not installed");
+    }
+    let mut house = House::new("qemu", "qcow2");
+    let starter = house.machine("starter").expect("a machine")["id"].as_str().expect("an id").to_owned();
+    let home = house.daemon.home().display().to_string();
+    // How long there is a QEMU to be killed, or one is still to come.
+    let lasts = Work::OF_A_QEMU.map(|work| {
+        house.prepare(work);
+        let begun = Instant::now();
+        let mut client = house.begin(work);
+        if [Work::Save, Work::Stop].contains(&work) {
+            while !processes_of(&starter).is_empty() {
+                std::thread::park_timeout(Duration::from_micros(500));
+            }
+        } else {
+            client.wait().expect("a client ends");
+        }
+        let lasted = begun.elapsed();
+        assert!(client.wait().expect("a client ends").success(), "{work:?} does not work even undisturbed");
+        house.judge(work, &format!("{work:?}, undisturbed"));
+        lasted
+    });
+    let mut struck = 0;
+    for (work, moment, what) in moments(311, MOMENTS_OF_QEMU, &Work::OF_A_QEMU, &lasts) {
+        house.prepare(work);
+        let mut client = house.begin(work);
+        until(moment, &mut client);
+        if let Some(qemu) = qemu_of(work, &starter, &home, &mut client) {
+            // It may be gone by itself.
+            let killed = run(Command::new("kill").args(["-9", &qemu.to_string()]));
+            struck += usize::from(killed.code == Some(0));
+        }
+        house.judge_death(work, client, &what);
+    }
+    assert!(struck > MOMENTS_OF_QEMU / 2, "only {struck} were struck: this proves little");
 }

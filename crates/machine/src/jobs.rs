@@ -111,6 +111,7 @@ pub(crate) fn fault_reason(kind: transfer::FaultKind) -> Reason {
     use transfer::FaultKind as K;
     match kind {
         K::NotFound | K::Vanished => Reason::NotFound,
+        K::ServerLost => Reason::Engine,
         K::NoSpace => Reason::NoSpace,
         K::Denied | K::ReadOnly => Reason::AccessDenied,
         K::AlreadyExists => Reason::AlreadyExists,

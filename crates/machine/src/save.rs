@@ -30,7 +30,7 @@ use uuid::Uuid;
 use crate::again::refuse_lost;
 use crate::blob::sync_directory;
 use crate::cell::power_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::host::Host;
 use crate::jobs::{World, copy_failure, failure, io};
 use crate::layout::Layout;
@@ -195,6 +195,13 @@ fn write(
     };
     guest.save(&temporary, &mut watch).map_err(|e| match e.kind() {
         GuestErrorKind::Cancelled => Failure::new(job::ids::INTERRUPTED, "told to stop"),
+        // A guest that stands does not end by itself: this is no state that somebody should have waited for.
+        GuestErrorKind::Gone => {
+            let message = format!("the guest of `{}` ended while it was saved", record.settings.name);
+            failure(
+                &Error::new(Reason::Engine, message).hint("what it left is said by `slipway machine show`"),
+            )
+        }
         _ => failure(&failed(record, "save", e)),
     })?;
     let keep = || {
@@ -268,6 +275,8 @@ fn end(host: &Host, record: &MachineRecord) -> std::result::Result<(), Failure> 
         guest.power_off().map_err(|e| failure(&failed(record, "save", e)))?;
         cell.wait(GONE_LIMIT, |r| r.guest.is_none());
     }
+    // However it ended: nothing of it is lost.
+    cell.lock().note = None;
     host.show_as_is(record.id);
     Ok(())
 }
@@ -278,7 +287,7 @@ fn take_back(cx: &mut Cx<'_>, _why: UndoReason) -> std::result::Result<(), Failu
     let Some(prepared) = cx.try_output(prepare)? else { return Ok(()) };
     let record = match host.record(id) {
         Ok((record, _)) => record,
-        Err(e) if e.reason() == crate::Reason::NotFound => return Ok(()),
+        Err(e) if e.reason() == Reason::NotFound => return Ok(()),
         Err(e) => return Err(failure(&e)),
     };
     let ours = record.saved.as_ref().is_some_and(|s| s.file == prepared.file);

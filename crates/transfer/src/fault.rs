@@ -22,8 +22,10 @@ pub enum FaultKind {
     Denied,
     /// There is nothing at that path.
     NotFound,
-    /// It was there when we began and is gone, shorter, or no longer answers.
+    /// It was there when we began and is gone, or shorter.
     Vanished,
+    /// The server that its bytes come from ended, or answers no more.
+    ServerLost,
     /// It was changed by somebody while we read it.
     Changed,
     /// Its content breaks a rule of its format, or does not match its recorded digest.
@@ -145,7 +147,7 @@ impl Fault {
     pub(crate) fn nbd(error: nbd::RequestError, doing: &'static str, path: &Path) -> Self {
         use nbd::{RequestErrorKind as Kind, ServerErrno as Errno};
         let kind = match error.kind() {
-            Kind::Disconnected | Kind::Timeout | Kind::Server(Errno::SHUTDOWN) => FaultKind::Vanished,
+            Kind::Disconnected | Kind::Timeout | Kind::Server(Errno::SHUTDOWN) => FaultKind::ServerLost,
             Kind::ReadOnly | Kind::Server(Errno::PERM) => FaultKind::ReadOnly,
             Kind::Server(Errno::NOSPC) => FaultKind::NoSpace,
             Kind::Unsupported | Kind::Unaligned | Kind::UnknownContext => FaultKind::Unsupported,
@@ -153,7 +155,9 @@ impl Fault {
             Kind::TooManyExtents => FaultKind::Limit,
             _ => FaultKind::Other,
         };
-        Self { cause: Some(error.into()), ..Self::new(kind, doing, path) }
+        let lost = "the program that served it ended; try again, and see what ended it: journalctl -k";
+        let hint = (kind == FaultKind::ServerLost).then(|| lost.to_owned());
+        Self { hint, cause: Some(error.into()), ..Self::new(kind, doing, path) }
     }
 
     /// What stopped a VHD or VHDX, with its parents, from being opened.

@@ -165,7 +165,7 @@ fn qcow2_comes_and_goes_over_nbd() -> Outcome {
 }
 
 #[test]
-fn a_server_that_dies_is_a_source_that_vanished() -> Outcome {
+fn a_server_that_dies_is_not_a_disk_that_is_gone() -> Outcome {
     if !has("qemu-nbd") || !has("qemu-img") {
         return skip("qemu-nbd or qemu-img is not installed");
     }
@@ -176,7 +176,7 @@ fn a_server_that_dies_is_a_source_that_vanished() -> Outcome {
     let source = NbdSource::new(client, &qcow2, (512, 4096), SourceIdentity::default());
     drop(server);
     let error = source.read_at(&mut [0; 512], 0).unwrap_err();
-    assert_eq!(error.kind(), FaultKind::Vanished, "{error:?}");
+    assert_eq!(error.kind(), FaultKind::ServerLost, "{error:?}");
     assert!(error.to_string().contains("disk.qcow2"), "{error}");
     Ok(())
 }

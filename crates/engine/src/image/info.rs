@@ -57,7 +57,7 @@ pub fn info(path: &Path) -> Result<ImageInfo, ImageError> {
     let (status, text) = run(&mut command, LIMIT)
         .map_err(|e| ImageError::io(path, format!("cannot look at `{}`", path.display()), e))?;
     if !status.success() {
-        return Err(ImageError::said(path, "look at", &text));
+        return Err(ImageError::said(path, "look at", status, &text));
     }
     parse(path, format, &text)
 }

@@ -10,7 +10,7 @@ mod info;
 mod serve;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 pub use info::{ImageInfo, info};
@@ -122,9 +122,12 @@ impl ImageError {
         Self { source: Some(source), ..Self::new(kind, path, message) }
     }
 
-    /// From what QEMU's tools say on standard error.
-    fn said(path: &Path, doing: &str, text: &str) -> Self {
-        let last = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
+    /// From what QEMU's tools say on standard error; or how they ended, when they said nothing.
+    fn said(path: &Path, doing: &str, status: ExitStatus, text: &str) -> Self {
+        let mut last = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
+        if last.is_empty() {
+            last = format!("the program ended without a word ({status})");
+        }
         let kind = if text.contains(" lock") {
             ImageErrorKind::InUse
         } else if text.contains("No such file") {
@@ -190,7 +193,7 @@ pub fn create_qcow2(path: &Path, size: u64, backing: Option<(&Path, Format)>) ->
     let (status, text) = run(&mut command, LIMIT)
         .map_err(|e| ImageError::io(path, format!("cannot create `{}`", path.display()), e))?;
     if !status.success() {
-        return Err(ImageError::said(path, "create", &text));
+        return Err(ImageError::said(path, "create", status, &text));
     }
     let durable = || -> std::io::Result<()> {
         std::fs::File::open(path)?.sync_all()?;

@@ -146,7 +146,7 @@ fn start(path: &Path, node: &Value, access: Access) -> Result<ServedImage, Image
     command.arg(format!("json:{node}"));
     let (status, text) = run(&mut command, START_LIMIT).map_err(failed)?;
     if !status.success() {
-        return Err(ImageError::said(path, "serve", &text));
+        return Err(ImageError::said(path, "serve", status, &text));
     }
     let pid = std::fs::read_to_string(&pid_file).map_err(failed)?;
     let pid = pid.trim().parse().map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;

@@ -305,6 +305,7 @@ impl Inner {
             }
         };
         Record::remove(dir);
+        runtime::sweep(dir);
         runtime::forget_socket_dir(dir, &self.sockets);
         let mut status = lock(&self.status);
         status.run = RunState::Stopped;

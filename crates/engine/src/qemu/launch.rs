@@ -13,6 +13,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
@@ -38,6 +39,8 @@ use crate::spec::{Accel, Firmware, GuestSpec, ImageFormat, NicBackend, Resolved}
 /// Longest any single order may take while a guest comes up.
 const ORDER_LIMIT: Duration = Duration::from_secs(20);
 const START_LOCK: &str = "start.lock";
+/// How long the status of a process that has ended may take to reach us.
+const EXIT_LIMIT: Duration = Duration::from_secs(1);
 /// Lines of QEMU's log that go into an error.
 const LAST_WORDS: usize = 5;
 
@@ -281,12 +284,7 @@ fn refuse_second(spec: &GuestSpec, sockets: &Path) -> Result<(), StartError> {
     if let Some(process) = listener(&sockets.join(args::QMP_SOCKET)) {
         return Err(running(process.pid()));
     }
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if Path::new(&name).extension().is_some_and(|e| e == "sock" || e == "pid") {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
+    runtime::sweep(dir);
     Ok(())
 }
 
@@ -376,7 +374,10 @@ fn start_qemu(plan: &Plan<'_>, config: &QemuConfig, qemu: &Qemu) -> Result<Start
     let pid = child.id();
     let exit = process::reap(child)
         .map_err(|e| fail(StartErrorKind::Failed, "no thread to wait for QEMU").with_source(e))?;
-    let gone = || judge(&process::last_lines(&log_path, LAST_WORDS));
+    let gone = || match process::last_lines(&log_path, LAST_WORDS) {
+        words if words.is_empty() => wordless(exit.recv_timeout(EXIT_LIMIT).ok()),
+        words => judge(&words),
+    };
     let Ok(Some(process)) = Process::open(pid) else { return Err(gone()) };
 
     let deadline = Instant::now() + config.start_limit;
@@ -430,15 +431,21 @@ pub(super) fn shorten(words: &str) -> String {
     bare.collect::<Vec<_>>().join("; ")
 }
 
+/// A QEMU that ended while it started and said nothing: how it ended is all there is.
+fn wordless(status: Option<ExitStatus>) -> StartError {
+    let how = status.map_or_else(String::new, |s| format!(" ({s})"));
+    let error = fail(StartErrorKind::Failed, format!("QEMU ended without a word{how}"));
+    if status.and_then(|s| s.signal()) == Some(Signal::KILL.as_raw()) {
+        return error.with_hint("if nobody killed it, the host may have run out of memory: journalctl -k");
+    }
+    error
+}
+
 /// What the last words of a QEMU that did not start mean.
 fn judge(words: &str) -> StartError {
     let says = |needle: &str| words.contains(needle);
     let message = shorten(words);
-    let message = if message.is_empty() {
-        "QEMU ended without a word".to_owned()
-    } else {
-        format!("QEMU did not start: {message}")
-    };
+    let message = format!("QEMU did not start: {message}");
     if says("Cannot lock pid file") || says("cannot create PID file") {
         fail(StartErrorKind::AlreadyRunning, message)
     } else if says("lock") && (says("Is another process using the image") || says("Failed to get")) {
@@ -551,13 +558,16 @@ mod tests {
                 "qemu-system-x86_64: -machine pc-i440fx-99.0: unsupported machine type",
                 StartErrorKind::NotInstalled,
             ),
-            ("", StartErrorKind::Failed),
         ] {
             let error = judge(words);
             assert_eq!(error.kind(), kind, "{words}");
             assert!(!error.to_string().contains("qemu-system"), "{error}");
         }
+        let killed = wordless(Some(ExitStatus::from_raw(Signal::KILL.as_raw())));
+        assert!(killed.to_string().contains("SIGKILL") && killed.hint().is_some(), "{killed}");
+        assert_eq!(wordless(None).to_string(), "QEMU ended without a word");
     }
+
     #[test]
     fn a_start_that_was_cut_off_is_completed_by_the_next_daemon() {
         let Ok(qemu) = Qemu::find(None) else {

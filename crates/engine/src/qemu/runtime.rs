@@ -77,6 +77,16 @@ impl Record {
     }
 }
 
+/// Removes the sockets and process ids of a guest that is gone: one that was killed leaves all of them, and QEMU leaves its
+/// VNC socket in any case. Logs stay.
+pub(super) fn sweep(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|e| e == "sock" || e == "pid") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Puts `bytes` where `path` is, whole or not at all, for our eyes only.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut partial = path.as_os_str().to_owned();

@@ -49,7 +49,7 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// Fills `buf` from `offset`; the range must lie inside the disk.
     ///
     /// # Errors
-    /// With path and offset; `Vanished` when the source ended or went away.
+    /// With path and offset; `Vanished` when the source ended or went away, `ServerLost` when whoever served it did.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), SourceError>;
     /// What the range holds, from metadata alone: consecutive extents from `offset`, at least one, together a *prefix* of
     /// the range (bounded in number; ask again from where they end).
