@@ -6,5 +6,6 @@
 #![forbid(unsafe_code)]
 
 mod operations;
+pub mod server;
 
 pub use operations::{Call, Failure, FailureKind, Instances, Operations, Output, Principal, Walk};

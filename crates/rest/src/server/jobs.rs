@@ -44,7 +44,8 @@ pub(crate) async fn list(
     let Query(query) = query?;
     let limit = query.limit.unwrap_or(MAX_LISTED).min(MAX_LISTED);
     let jobs = blocking(&app, move |h| {
-        if let Some(kind) = query.kind.as_deref().filter(|kind| !h.jobs().kinds().any(|known| known == *kind)) {
+        if let Some(kind) = query.kind.as_deref().filter(|kind| !h.jobs().kinds().any(|known| known == *kind))
+        {
             let known: Vec<_> = h.jobs().kinds().map(|kind| format!("`{kind}`")).collect();
             let message = format!("`{kind}` is no kind of job");
             return Err(machine::Error::new(Reason::InvalidArgument, message)

@@ -1,0 +1,350 @@
+//! Connections: accepting them, limiting them, proving who is there, ending them.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::service::service_fn;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use super::limits::{MAX_HEAD, MAX_HEADERS};
+use super::patience::Patient;
+use super::{Authenticator, Endpoint, Handshake, Limits, Reply, Request, Secure, Step, Watchman, tls};
+use crate::Principal;
+
+/// Proofs that are looked at at a time.
+const PROOFS: usize = 16;
+/// Largest body in bytes of somebody who has not proven anything: an Identify has 1 KiB.
+const MAX_ANONYMOUS: usize = 16 << 10;
+
+/// Where clients connect.
+pub struct Listener {
+    tcp: TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Listener {
+    /// Listens at `address`, with TLS when there is a configuration for it. Call it inside a runtime.
+    ///
+    /// # Errors
+    /// The address is taken, not this host's, or not allowed.
+    pub fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
+        let tcp = std::net::TcpListener::bind(address)?;
+        tcp.set_nonblocking(true)?;
+        Ok(Self { tcp: TcpListener::from_std(tcp)?, tls: tls.map(TlsAcceptor::from) })
+    }
+
+    /// The address that it got.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+/// What all connections share.
+struct Shared {
+    endpoint: Arc<dyn Endpoint>,
+    authenticator: Arc<dyn Authenticator>,
+    watchman: Arc<dyn Watchman>,
+    limits: Limits,
+    connections: Arc<Semaphore>,
+    requests: Semaphore,
+    proofs: Semaphore,
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Serves until `stop` is done; then gives requests under way a while to end.
+pub async fn serve(
+    listeners: Vec<Listener>,
+    endpoint: Arc<dyn Endpoint>,
+    authenticator: Arc<dyn Authenticator>,
+    watchman: Arc<dyn Watchman>,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) {
+    let shared = Arc::new(Shared {
+        endpoint,
+        authenticator,
+        watchman,
+        limits,
+        connections: Arc::new(Semaphore::new(limits.connections)),
+        requests: Semaphore::new(limits.requests),
+        proofs: Semaphore::new(PROOFS),
+        addresses: Mutex::default(),
+    });
+    let (stopping, stopped) = watch::channel(false);
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(accept(listener, Arc::clone(&shared), stopped.clone())))
+        .collect();
+    stop.await;
+    let _ = stopping.send(true);
+    for task in accepting {
+        let _ = task.await;
+    }
+    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(limits.grace, shared.connections.acquire_many(all)).await;
+}
+
+async fn accept(listener: Listener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let accepted = tokio::select! {
+            _ = stopped.changed() => return,
+            accepted = listener.tcp.accept() => accepted,
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(e) => {
+                // Out of descriptors, most likely: others end and free some.
+                tracing::warn!("a connection was not accepted: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // Whoever comes when there is no room is let go at once: waiting would be one more thing to exhaust.
+        let Some(place) = Place::take(&shared, from.ip()) else {
+            tracing::debug!(%from, "there is no room for a connection");
+            continue;
+        };
+        let (tls, shared, stopped) = (listener.tls.clone(), Arc::clone(&shared), stopped.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(e) = begin(stream, from, tls, shared, stopped).await {
+                tracing::debug!(%from, "a connection ended early: {e}");
+            }
+        });
+    }
+}
+
+/// One of the connections that there may be; given back when dropped.
+struct Place {
+    shared: Arc<Shared>,
+    address: IpAddr,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(shared: &Arc<Shared>, address: IpAddr) -> Option<Self> {
+        let permit = Arc::clone(&shared.connections).try_acquire_owned().ok()?;
+        let mut addresses = shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = addresses.entry(address).or_insert(0);
+        if *count >= shared.limits.from_one_address {
+            return None;
+        }
+        *count += 1;
+        Some(Self { shared: Arc::clone(shared), address, _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut addresses = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = addresses.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&self.address);
+            }
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn begin(
+    stream: TcpStream,
+    from: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let host = stream.local_addr()?.to_string();
+    stream.set_nodelay(true)?;
+    let stream = Patient::new(stream, shared.limits.answer);
+    let Some(tls) = tls else {
+        let secure = if from.ip().to_canonical().is_loopback() { Secure::Loopback } else { Secure::No };
+        return connection(stream, host, from, secure, shared, stopped).await;
+    };
+    let stream = tokio::time::timeout(shared.limits.tls, tls.accept(stream)).await??;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::thumbprint);
+    connection(stream, host, from, Secure::Tls { certificate: shown }, shared, stopped).await
+}
+
+/// What a connection keeps between requests.
+struct Kept {
+    host: String,
+    from: SocketAddr,
+    /// Taken by the request that is being proven; HTTP/1.1 has one at a time.
+    handshake: Mutex<Option<Box<dyn Handshake>>>,
+    admitted: Mutex<Option<Principal>>,
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    host: String,
+    from: SocketAddr,
+    secure: Secure,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let handshake = Mutex::new(Some(shared.authenticator.begin(from, &secure)));
+    let kept = Arc::new(Kept { host, from, handshake, admitted: Mutex::default() });
+    let limits = shared.limits;
+    let service = service_fn(move |request| {
+        let (shared, kept) = (Arc::clone(&shared), Arc::clone(&kept));
+        async move { Ok::<_, Infallible>(answer(request, &shared, &kept).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => ended?,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await?;
+        }
+    }
+    Ok(())
+}
+
+type Answer = Response<Full<Bytes>>;
+
+async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &Arc<Kept>) -> Answer {
+    let path = request.uri().path().to_owned();
+    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let content_type = header(CONTENT_TYPE).unwrap_or_default().to_owned();
+    let unauthenticated = request
+        .headers()
+        .get("wsmanidentify")
+        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"unauthenticated"));
+    let authorization = header(AUTHORIZATION).map(str::to_owned);
+    let posted = *request.method() == Method::POST;
+    if !shared.endpoint.serves(&path) {
+        return spoken(Reply::empty(404), &[], drained(request, shared).await);
+    }
+    if !posted {
+        return spoken(Reply::empty(405), &[], drained(request, shared).await);
+    }
+    let anonymous = authorization.is_none() && shared.endpoint.anonymous(&path, unauthenticated);
+    let principal = if anonymous {
+        None
+    } else {
+        match prove(authorization, shared, kept).await {
+            Ok(principal) => Some(principal),
+            Err(offers) => return spoken(Reply::empty(401), &offers, drained(request, shared).await),
+        }
+    };
+    let Ok(_turn) = shared.requests.acquire().await else { return spoken(Reply::empty(503), &[], false) };
+    let limit = if anonymous { MAX_ANONYMOUS } else { shared.limits.max_body };
+    let body =
+        match tokio::time::timeout(shared.limits.body, Limited::new(request.into_body(), limit).collect())
+            .await
+        {
+            Ok(Ok(body)) => body.to_bytes().to_vec(),
+            Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
+                return spoken(Reply::empty(413), &[], false);
+            }
+            Ok(Err(_)) => return spoken(Reply::empty(400), &[], false),
+            Err(_) => return spoken(Reply::empty(408), &[], false),
+        };
+    let request = Request { principal, host: kept.host.clone(), path, content_type, body };
+    let endpoint = Arc::clone(&shared.endpoint);
+    match tokio::task::spawn_blocking(move || endpoint.answer(&request)).await {
+        Ok(reply) => spoken(reply, &[], true),
+        Err(e) => {
+            tracing::error!("a request's worker ended unexpectedly: {e}");
+            spoken(Reply::empty(500), &[], false)
+        }
+    }
+}
+
+/// Who asks, or what to offer.
+async fn prove(
+    authorization: Option<String>,
+    shared: &Arc<Shared>,
+    kept: &Arc<Kept>,
+) -> Result<Principal, Vec<String>> {
+    let Ok(_turn) = shared.proofs.acquire().await else { return Err(Vec::new()) };
+    let mine = Arc::clone(kept);
+    let step = tokio::task::spawn_blocking(move || {
+        let taken = mine.handshake.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut handshake = taken?;
+        let step = handshake.step(authorization.as_deref());
+        *mine.handshake.lock().unwrap_or_else(PoisonError::into_inner) = Some(handshake);
+        Some(step)
+    });
+    match step.await {
+        Ok(Some(Step::Proven(principal))) => {
+            let before =
+                kept.admitted.lock().unwrap_or_else(PoisonError::into_inner).replace(principal.clone());
+            if before.as_ref() != Some(&principal) {
+                shared.watchman.admitted(&principal, kept.from);
+            }
+            Ok(principal)
+        }
+        Ok(Some(Step::Offer(offers))) => Err(offers),
+        Ok(Some(Step::Refused { offers, user, why, .. })) => {
+            shared.watchman.refused(&user, kept.from, &why);
+            Err(offers)
+        }
+        Ok(None) | Err(_) => Err(Vec::new()),
+    }
+}
+
+/// Reads the rest of a request that is not looked at, so that the connection can go on; whether it can.
+async fn drained(request: hyper::Request<Incoming>, shared: &Shared) -> bool {
+    let mut body = Limited::new(request.into_body(), shared.limits.max_body);
+    let reading = async {
+        loop {
+            match body.frame().await {
+                None => return true,
+                Some(Ok(_)) => {}
+                Some(Err(_)) => return false,
+            }
+        }
+    };
+    tokio::time::timeout(shared.limits.body, reading).await.unwrap_or(false)
+}
+
+/// An answer as HTTP speaks it. `go_on`: the connection can be used again.
+fn spoken(reply: Reply, offers: &[String], go_on: bool) -> Answer {
+    let Reply { status, content_type, body } = reply;
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = answer.headers_mut();
+    if let Some(content_type) = content_type {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    for offer in offers.iter().filter_map(|offer| HeaderValue::from_str(offer).ok()) {
+        headers.append(WWW_AUTHENTICATE, offer);
+    }
+    if !go_on {
+        headers.insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}

@@ -1,0 +1,82 @@
+//! Listening: TCP and TLS, who is there, and limits to what a client may take of our patience.
+//!
+//! ```text
+//!  accept ── TLS (or not) ── one HTTP/1.1 connection ── whole request within its limits ──┐
+//!                                       │                                                │
+//!                                       └── Handshake: proven, or 401 with offers <──────┤
+//!                                                                                        ▼
+//!                                                       Endpoint::answer, on a thread that may block
+//! ```
+//!
+//! Negotiate and its kin prove who is there once for a connection and in several legs, so a [`Handshake`] belongs to a
+//! connection and keeps what it needs between legs. What is answered is the [`Endpoint`]'s business: this module knows
+//! HTTP and no SOAP. Nobody but an anonymous Identify gets past here without having proven who it is.
+
+mod auth;
+mod limits;
+mod listen;
+mod patience;
+pub mod tls;
+
+use std::net::SocketAddr;
+
+pub use auth::{Authenticator, Basic, Handshake, Proof, Refusal, Secure, Step};
+pub use limits::Limits;
+pub use listen::{Listener, serve};
+
+use crate::Principal;
+
+/// A request, whole, of somebody who has proven who it is.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Who asks; none where the endpoint said that it answers anybody.
+    pub principal: Option<Principal>,
+    /// The address it came to.
+    pub host: String,
+    /// Path of the URL.
+    pub path: String,
+    /// The `Content-Type` as it came, empty when there was none.
+    pub content_type: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// The `Content-Type`; none with an empty body.
+    pub content_type: Option<&'static str>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// An answer without a body.
+    #[must_use]
+    pub fn empty(status: u16) -> Self {
+        Self { status, content_type: None, body: Vec::new() }
+    }
+}
+
+/// What requests are for. Its methods block, and are called on threads that may.
+pub trait Endpoint: Send + Sync + 'static {
+    /// Whether there is anything at `path`.
+    fn serves(&self, path: &str) -> bool;
+
+    /// Whether anybody may ask this without proving who it is. `unauthenticated`: the client said that it wants to be
+    /// anonymous (header `WSMANIDENTIFY: unauthenticated`).
+    fn anonymous(&self, path: &str, unauthenticated: bool) -> bool;
+
+    /// Answers a request.
+    fn answer(&self, request: &Request) -> Reply;
+}
+
+/// What is told of who came in, for the audit log.
+pub trait Watchman: Send + Sync + 'static {
+    /// Somebody was refused: `user` is what it called itself.
+    fn refused(&self, user: &str, from: SocketAddr, why: &str);
+    /// Somebody proved who it is; once for a connection.
+    fn admitted(&self, principal: &Principal, from: SocketAddr);
+}
