@@ -3,7 +3,8 @@
 #
 # A root made by debootstrap is booted as a container: systemd as process 1 in namespaces and a control group of its
 # own, without network. In it tools/deb_test_steps.sh installs the package with its dependencies and goes through what
-# an operator would: the demo, restarts, a kill, an upgrade with a guest running, a user's own daemon, removal.
+# an operator would: the demo, restarts, a kill, an upgrade with a guest running, a user's own daemon, removal, a reboot
+# of the host with a guest running, purge.
 #
 # Needs root, debootstrap, and the network once: the root with all downloads is kept in .slipway/deb and reused. The
 # mirror is the one that this machine's apt uses. With --binary that program is packed, else a release is built.
@@ -63,9 +64,7 @@ release() { [ "$1" != bookworm ] || echo "-t bookworm-backports"; }
 # --------------------------------------------------------------------------------------------------- its machine
 
 container='' group='' root=
-clean_up() {
-  local code=$?
-  trap - EXIT
+leave() {
   # The namespaces go with their process 1, and all in them.
   [ -z "$container" ] || { kill -KILL "$container" 2>/dev/null || true; wait "$container" 2>/dev/null || true; }
   # A group is empty a moment after its last process is.
@@ -74,6 +73,11 @@ clean_up() {
     read -r -t 0.1 <>"$state/pause" || true
   done
   container='' group=''
+}
+clean_up() {
+  local code=$?
+  trap - EXIT
+  leave
   [ -z "$root" ] || [ -n "${SLIPWAY_KEEP:-}" ] || rm -rf "$root"
   [ $code = 0 ] || exit $code
 }
@@ -111,6 +115,13 @@ readonly INTO='
 
 inside() { nsenter --target "$first" --mount --uts --ipc --net --pid --cgroup env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb DEBIAN_FRONTEND=noninteractive "$@"; }
 
+steps() { # PART SUITE
+  inside RELEASE="$(release "$2")" /srv/slipway-test/tools/deb_test_steps.sh "$1" </dev/null || {
+    inside journalctl --no-pager -u slipway -u slipway-guests -n 60 >&2 || true
+    die "$2: FAILED (the container's console: $state/console.log)"
+  }
+}
+
 boot() { # ROOT: sets container and first, the ids of unshare and of process 1
   local unified
   unified=$(findmnt --noheadings --first-only --types cgroup2 --output TARGET)
@@ -130,6 +141,16 @@ boot() { # ROOT: sets container and first, the ids of unshare and of process 1
   inside systemctl --no-pager list-jobs >&2 || true
   inside systemctl --no-pager --failed >&2 || true
   die "systemd does not come up: $state/console.log"
+}
+
+until_down() {
+  local _
+  for _ in $(seq 3000); do
+    kill -0 "$container" 2>/dev/null || { wait "$container" || true; return; }
+    read -r -t 0.1 <>"$state/pause" || true
+  done
+  inside systemctl --no-pager list-jobs >&2 || true
+  die "systemd does not come down within 5 minutes: $state/console.log"
 }
 
 # ------------------------------------------------------------------------------------------------------ the test
@@ -158,11 +179,14 @@ for suite in "${suites[@]}"; do
   cp --sparse=always "$SLIPWAY_GUEST"/boot*.raw "$there/guest/"
   cp -r "$SLIPWAY_SAMPLES_PUBLIC" "$there/samples"
   boot "$root"
-  # shellcheck disable=SC2046
-  inside RELEASE="$(release "$suite")" /srv/slipway-test/tools/deb_test_steps.sh </dev/null || {
-    inside journalctl --no-pager -u slipway -n 40 >&2 || true
-    die "$suite: FAILED (the container's console: $state/console.log)"
-  }
+  steps installed "$suite"
+  # The host's own way down and up again: slipway-guests saves the guest before systemd ends its scope.
+  # The bus may be gone before it has answered; whether it comes down is what counts.
+  inside systemctl poweroff 2>/dev/null || true
+  until_down
+  leave
+  boot "$root"
+  steps rebooted "$suite"
   clean_up
   trap clean_up EXIT
   say "$suite: all of it holds ($((SECONDS - began)) s)"
