@@ -6,6 +6,7 @@
 //! * [`Value`], [`Type`], [`Datetime`], [`ObjectPath`], [`Instance`]: the model of DSP0004.
 //! * [`Class`], [`Schema`]: declarations, with inheritance.
 //! * [`mof`]: the language that classes and instances are written in.
+//! * [`embedded`]: instances as texts inside strings.
 //! * [`query`]: WQL, and whether an instance is meant by it.
 //!
 //! Names compare without regard to case everywhere ([`Name`]). Every text that is parsed here may come from a stranger:
@@ -15,6 +16,7 @@
 
 mod class;
 mod datetime;
+pub mod embedded;
 mod instance;
 pub mod mof;
 mod name;
