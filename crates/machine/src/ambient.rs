@@ -1,14 +1,15 @@
-//! What a host takes from chance and from the clock, in one place: so that a simulation of the same requests makes the same
-//! machines again, and can stop jobs where it likes.
+//! What a host takes from chance, from the clock and from the disk, in one place: so that a simulation of the same requests
+//! makes the same machines again, can stop jobs where it likes, and need not wait for a disk that nobody will read again.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use store::Durability;
 use uuid::Uuid;
 
 use crate::host::Host;
 
-/// Where new ids and the time come from, and what may stop jobs.
+/// Where new ids and the time come from, what may stop jobs, and what is waited for.
 #[derive(Clone)]
 pub struct Ambient {
     /// Gives an id that nothing has.
@@ -17,12 +18,19 @@ pub struct Ambient {
     pub clock: Arc<dyn job::Clock>,
     /// What jobs pass; usually nothing.
     pub gate: Option<Arc<dyn job::Gate>>,
+    /// When what is answered is on disk; [`Durability::Deferred`] for data that nobody needs after a power cut.
+    pub durability: Durability,
 }
 
 impl Default for Ambient {
-    /// Chance, the machine's clock, and no gate.
+    /// Chance, the machine's clock, no gate, and a disk that is waited for.
     fn default() -> Self {
-        Self { ids: Arc::new(Uuid::new_v4), clock: Arc::new(job::SystemClock::new()), gate: None }
+        Self {
+            ids: Arc::new(Uuid::new_v4),
+            clock: Arc::new(job::SystemClock::new()),
+            gate: None,
+            durability: Durability::EachCommit,
+        }
     }
 }
 

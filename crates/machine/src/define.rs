@@ -247,7 +247,7 @@ impl Host {
                         others.iter().chain(&made).any(|d| d.name.to_lowercase() == name.to_lowercase())
                     };
                     let name = new_disk_name(name, &taken);
-                    empty_disk(machine, home, name, (*size, *sector), litter, &|| self.fresh_id())?
+                    self.empty_disk(machine, home, name, (*size, *sector), litter)?
                 }
                 NewDisk::File { path, format } => self.file_disk(machine, path, *format)?,
             };
@@ -262,6 +262,59 @@ impl Host {
             made.push(disk);
         }
         Ok(made)
+    }
+
+    /// A new file, all of it a hole.
+    fn empty_disk(
+        &self,
+        machine: Uuid,
+        home: &Path,
+        name: String,
+        (size, sector): (u64, u32),
+        litter: &mut Litter<'_>,
+    ) -> Result<DiskRecord> {
+        let sector = if sector == 0 { 512 } else { sector };
+        if !matches!(sector, 512 | 4096) {
+            return Err(Error::new(
+                Reason::InvalidArgument,
+                format!("a sector of {sector} bytes: expected 512 or 4096"),
+            ));
+        }
+        if size == 0 || size > MAX_DISK || !size.is_multiple_of(u64::from(sector)) {
+            return Err(Error::new(
+                Reason::InvalidArgument,
+                format!("a disk of {size} bytes: expected a multiple of {sector}, at most 64 TiB"),
+            ));
+        }
+        let dir = home.join("disks");
+        fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
+        let id = self.fresh_id();
+        let path = dir.join(format!("{}.raw", id.simple()));
+        litter.make(&path)?;
+        let file = fs::File::create_new(&path).map_err(|e| Error::io("create disk", &path, e))?;
+        file.set_len(size)
+            .and_then(|()| self.sync_file(&file))
+            .map_err(|e| Error::io("create disk", &path, e))?;
+        for dir in [&dir, home].into_iter().chain(home.parent()) {
+            self.sync_directory(dir).map_err(|e| Error::io("sync directory", dir, e))?;
+        }
+        Ok(DiskRecord {
+            version: 1,
+            id,
+            machine,
+            name,
+            virtual_size: size,
+            format: DiskFormat::Vhdx,
+            block_size: 32 << 20,
+            fixed: false,
+            logical_sector_size: sector,
+            physical_sector_size: 4096,
+            virtual_disk_id: self.fresh_id(),
+            serial: None,
+            layers: vec![Layer { path, format: engine::ImageFormat::Raw, owned: true }],
+            source_path: None,
+            extra: serde_json::Map::new(),
+        })
     }
 
     /// A disk on a file that the user has.
@@ -544,56 +597,6 @@ fn new_adapter(instance: Uuid, switch: Option<String>) -> Adapter {
         vlan: None,
         legacy: false,
     }
-}
-
-fn empty_disk(
-    machine: Uuid,
-    home: &Path,
-    name: String,
-    (size, sector): (u64, u32),
-    litter: &mut Litter<'_>,
-    ids: &dyn Fn() -> Uuid,
-) -> Result<DiskRecord> {
-    let sector = if sector == 0 { 512 } else { sector };
-    if !matches!(sector, 512 | 4096) {
-        return Err(Error::new(
-            Reason::InvalidArgument,
-            format!("a sector of {sector} bytes: expected 512 or 4096"),
-        ));
-    }
-    if size == 0 || size > MAX_DISK || !size.is_multiple_of(u64::from(sector)) {
-        return Err(Error::new(
-            Reason::InvalidArgument,
-            format!("a disk of {size} bytes: expected a multiple of {sector}, at most 64 TiB"),
-        ));
-    }
-    let dir = home.join("disks");
-    fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
-    let id = ids();
-    let path = dir.join(format!("{}.raw", id.simple()));
-    litter.make(&path)?;
-    let file = fs::File::create_new(&path).map_err(|e| Error::io("create disk", &path, e))?;
-    file.set_len(size).and_then(|()| file.sync_all()).map_err(|e| Error::io("create disk", &path, e))?;
-    for dir in [&dir, home].into_iter().chain(home.parent()) {
-        crate::blob::sync_directory(dir).map_err(|e| Error::io("sync directory", dir, e))?;
-    }
-    Ok(DiskRecord {
-        version: 1,
-        id,
-        machine,
-        name,
-        virtual_size: size,
-        format: DiskFormat::Vhdx,
-        block_size: 32 << 20,
-        fixed: false,
-        logical_sector_size: sector,
-        physical_sector_size: 4096,
-        virtual_disk_id: ids(),
-        serial: None,
-        layers: vec![Layer { path, format: engine::ImageFormat::Raw, owned: true }],
-        source_path: None,
-        extra: serde_json::Map::new(),
-    })
 }
 
 /// What a new disk of machine `machine` is called.

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::ambient::Ambient;
 use crate::automatic::Automatic;
 use crate::blob::Blobs;
+use crate::bulk::Bulk;
 use crate::cell::Cell;
 use crate::disk::DiskRecord;
 use crate::error::{Error, Reason, Result};
@@ -63,6 +64,7 @@ pub struct Host {
     pub(crate) automatic: Automatic,
     cells: Mutex<HashMap<Uuid, Arc<Cell>>>,
     pub(crate) inboxes: Inboxes,
+    pub(crate) bulk: Bulk,
     names: Lookup,
     planned_names: Lookup,
     disk_files: Mutex<()>,
@@ -130,6 +132,7 @@ impl Host {
             automatic: Automatic::default(),
             cells: Mutex::new(HashMap::new()),
             inboxes: Inboxes::default(),
+            bulk: Bulk::default(),
             names: Lookup::new(MACHINES, "machine", "slipway machine list"),
             planned_names: Lookup::new(PLANNED, "planned machine", "slipway planned list"),
             disk_files: Mutex::new(()),
@@ -137,6 +140,7 @@ impl Host {
             counters: crate::statistics::Counters::default(),
             looked: Mutex::new(None),
         });
+        host.store.set_durability(host.ambient.durability).map_err(record::failed)?;
         host.ensure_default_switch()?;
         host.sweep()?;
         host.find_guests_again()?;

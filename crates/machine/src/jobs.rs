@@ -32,7 +32,7 @@ impl World {
 /// Registers every kind and starts the runner; recovery is left to the caller, once the host is whole.
 pub(crate) fn open(host: &Arc<Host>, options: job::Options) -> Result<job::Engine> {
     let world = Arc::new(World::of(host));
-    let Ambient { ids, clock, gate } = host.ambient.clone();
+    let Ambient { ids, clock, gate, durability: _ } = host.ambient.clone();
     let builder =
         job::Engine::builder(Arc::clone(&host.store)).options(options).clock(clock).ids(move || ids());
     let builder = match gate {

@@ -20,6 +20,7 @@ mod again;
 pub mod ambient;
 pub mod automatic;
 pub mod blob;
+mod bulk;
 mod cell;
 pub mod config;
 pub mod console;

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use store::{Condition, Operation};
 use uuid::Uuid;
 
-use crate::blob::sync_directory;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::record;
@@ -152,7 +151,7 @@ fn remove(host: &Host, key: &str, listed: &Listed) {
     let gone = listed.paths.iter().try_for_each(|path| {
         remove_but(path, &listed.kept).map_err(|e| Error::io("remove", path, e))?;
         // The line must not be gone for good before the file is.
-        match path.parent().map(sync_directory) {
+        match path.parent().map(|above| host.sync_directory(above)) {
             Some(Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("sync directory", path, e)),
             _ => Ok(()),
         }

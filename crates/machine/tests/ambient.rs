@@ -29,7 +29,7 @@ fn host(root: &Path, gate: Option<Arc<dyn job::Gate>>) -> Arc<Host> {
             jobs: job::Options::default(),
             boot: None,
         },
-        Ambient { ids: Arc::new(ids), clock: Arc::new(job::ManualClock::new()), gate },
+        Ambient { ids: Arc::new(ids), clock: Arc::new(job::ManualClock::new()), gate, ..Ambient::default() },
     )
     .unwrap()
 }

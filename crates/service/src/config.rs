@@ -338,6 +338,7 @@ impl Settings {
     pub fn options(self) -> ServiceOptions {
         ServiceOptions {
             data: self.data.value,
+            temporary: false,
             socket: self.socket.value,
             group: Some(self.group.value).filter(|g| !g.is_empty()),
             engine: self.engine.value,

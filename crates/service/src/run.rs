@@ -10,7 +10,7 @@ use machine::report::HostFacts;
 use machine::{Ambient, Host, HostOptions};
 use rest::server::{Limits, Peer};
 use rest::wire::Scenario;
-use store::{OpenErrorKind, SqliteStore, Store};
+use store::{Durability, OpenErrorKind, SqliteStore, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{ServeError, ServeErrorKind as Kind};
@@ -54,6 +54,8 @@ impl EngineChoice {
 pub struct ServiceOptions {
     /// Data directory; absolute.
     pub data: PathBuf,
+    /// The data is gone with the daemon, so nothing of it need outlive the machine.
+    pub temporary: bool,
     /// Socket to listen at; absolute.
     pub socket: PathBuf,
     /// The group whose members may use root's daemon.
@@ -187,7 +189,8 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
         jobs: job::Options { workers: options.job_workers },
         boot: boot_id(),
     };
-    let host = Host::open_in(host_options, ambient).map_err(cannot_open)?;
+    let durability = if options.temporary { Durability::Deferred } else { Durability::EachCommit };
+    let host = Host::open_in(host_options, Ambient { durability, ..ambient }).map_err(cannot_open)?;
     if let Some(simulated) = &simulated {
         simulated.serve(&host);
         simulated.begin(&host, given).map_err(cannot_open)?;

@@ -207,6 +207,7 @@ impl Simulated {
                 monotonic: job::SystemClock::new(),
             }),
             gate: Some(Arc::new(FaultGate { engine: self.engine.clone(), host: Arc::clone(&self.host) })),
+            ..Ambient::default()
         }
     }
 
@@ -261,10 +262,13 @@ impl Simulated {
         self.mark(APPLYING)?;
         self.engine.restart(&options(scenario, None).map_err(invalid)?);
         *lock(&self.start) = start_of(scenario).map_err(invalid)?;
-        clear(host)?;
-        // Once more: what was under way may have drawn ids meanwhile.
-        self.engine.restart(&options(scenario, None).map_err(invalid)?);
-        self.apply(host, scenario)?;
+        // What is half made when the machine dies is made anew, so nothing of it is waited for until all is there.
+        host.in_bulk(|| {
+            clear(host)?;
+            // Once more: what was under way may have drawn ids meanwhile.
+            self.engine.restart(&options(scenario, None).map_err(invalid)?);
+            self.apply(host, scenario)
+        })?;
         self.mark(APPLIED)
     }
 

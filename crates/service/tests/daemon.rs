@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 fn options(dir: &Path, data: &str, socket: &str) -> ServiceOptions {
     ServiceOptions {
         data: dir.join(data),
+        temporary: false,
         socket: dir.join(socket),
         group: None,
         engine: EngineChoice::Sim,

@@ -19,6 +19,7 @@ fn example() -> PathBuf {
 fn options(dir: &Path, scenario: Option<PathBuf>) -> ServiceOptions {
     ServiceOptions {
         data: dir.join("data"),
+        temporary: false,
         socket: dir.join("s.sock"),
         group: None,
         engine: EngineChoice::Sim,

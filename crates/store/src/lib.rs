@@ -209,6 +209,17 @@ pub enum Outcome {
     },
 }
 
+/// When a committed transaction is on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Before the call returns.
+    #[default]
+    EachCommit,
+    /// Some time later, in the order of commits: until then it survives the death of the process, not that of the
+    /// machine.
+    Deferred,
+}
+
 /// A map of keys to values with one global revision. All calls block and may be made from any thread.
 ///
 /// A call that returned is seen by every later call from any thread. A transaction that returned
@@ -235,6 +246,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Revision of the latest transaction that changed something; 0 for a store never written to.
     fn revision(&self) -> Result<u64, Error>;
+
+    /// Says when transactions are to be on disk from now on, whoever makes them; [`Durability::EachCommit`] unless told
+    /// otherwise. When that is set again, all that was committed before is on disk as this returns. A store that is not
+    /// durable, or cannot defer, does nothing.
+    fn set_durability(&self, durability: Durability) -> Result<(), Error> {
+        let _ = durability;
+        Ok(())
+    }
 }
 
 impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
@@ -252,5 +271,8 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     }
     fn revision(&self) -> Result<u64, Error> {
         (**self).revision()
+    }
+    fn set_durability(&self, durability: Durability) -> Result<(), Error> {
+        (**self).set_durability(durability)
     }
 }

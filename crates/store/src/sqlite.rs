@@ -9,7 +9,7 @@ mod open;
 mod schema;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,8 +17,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::watch::{Bell, Change, Event, History, Watch};
 use crate::{
-    CHANGE_LOG_REVISIONS, Error, MAX_OPERATIONS, MAX_PAGE, OpenError, Operation, Outcome, Store, Txn,
-    Versioned, key,
+    CHANGE_LOG_REVISIONS, Durability, Error, MAX_OPERATIONS, MAX_PAGE, OpenError, Operation, Outcome, Store,
+    Txn, Versioned, key,
 };
 pub use schema::SCHEMA_VERSION;
 
@@ -51,6 +51,8 @@ struct Shared {
     /// A commit failed in a way that leaves its outcome open: no more writes.
     stopped: AtomicBool,
     keep: u64,
+    /// The write-ahead log, which holds every commit that is not in the database yet.
+    wal: PathBuf,
     /// Last field, dropped last: the lock must outlive the connections.
     _lock: File,
 }
@@ -73,6 +75,7 @@ impl SqliteStore {
             reader: Mutex::new(opened.reader),
             stopped: AtomicBool::new(false),
             keep: options.change_log_revisions,
+            wal: open::suffixed(path, "-wal"),
             _lock: opened.lock,
         };
         Ok(SqliteStore { shared: Arc::new(shared), bell: Arc::default() })
@@ -216,6 +219,29 @@ impl Store for SqliteStore {
         let read = || reader.prepare_cached("SELECT revision FROM head")?.query_row([], |row| row.get(0));
         read().map_err(|error| Error::sqlite("read the revision", error))
     }
+
+    fn set_durability(&self, durability: Durability) -> Result<(), Error> {
+        let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.stopped.load(Ordering::Acquire) {
+            return Err(Error::stopped());
+        }
+        // NORMAL syncs before and after a checkpoint and not at commits, so what is in the file was in the log first.
+        let mode = match durability {
+            Durability::EachCommit => "PRAGMA synchronous = FULL",
+            Durability::Deferred => "PRAGMA synchronous = NORMAL",
+        };
+        writer.execute_batch(mode).map_err(|error| Error::sqlite("change its durability", error))?;
+        if durability == Durability::EachCommit {
+            // SQLite locks the database and the shared memory, never the log: closing it here lets go of nothing.
+            let synced = File::open(&self.shared.wal).and_then(|wal| wal.sync_data());
+            if let Err(error) = synced {
+                // As after a commit: nobody knows what is on disk.
+                self.shared.stopped.store(true, Ordering::Release);
+                return Err(Error::backend("sync the log", error));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl History for Shared {
@@ -333,6 +359,38 @@ mod tests {
         assert_eq!(store.revision().unwrap(), 1);
         limit(100_000);
         assert_eq!(store.txn(&big).unwrap(), Outcome::Committed { revision: 2 });
+    }
+
+    #[test]
+    fn deferred_commits_are_synced_when_each_is_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let mode = |store: &SqliteStore| -> u32 {
+            let writer = store.shared.writer.lock().unwrap();
+            writer.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(mode(&store), 2, "FULL");
+        store.set_durability(Durability::Deferred).unwrap();
+        assert_eq!(mode(&store), 1, "NORMAL");
+        let _ = store.txn(&Txn::new().put("a", "1")).unwrap();
+        // The log is what is to be synced.
+        let wal = std::fs::read(&store.shared.wal).unwrap();
+        assert!(wal.len() > 4096);
+        store.set_durability(Durability::EachCommit).unwrap();
+        assert_eq!(mode(&store), 2);
+        let _ = store.txn(&Txn::new().put("b", "2")).unwrap();
+        // One that cannot be synced must not be written to: what was said to be committed may be lost.
+        store.set_durability(Durability::Deferred).unwrap();
+        drop(store);
+        let mut store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.revision().unwrap(), 2);
+        Arc::get_mut(&mut store.shared).unwrap().wal = dir.path().join("none");
+        assert_eq!(
+            store.set_durability(Durability::EachCommit).unwrap_err().kind(),
+            crate::ErrorKind::Backend
+        );
+        assert_eq!(store.txn(&Txn::new().put("a", "1")).unwrap_err().kind(), crate::ErrorKind::Stopped);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{Error, Outcome, Store, Txn, Versioned, Watch};
+use crate::{Durability, Error, Outcome, Store, Txn, Versioned, Watch};
 
 /// Measures another store. Reads go straight through.
 pub struct Timed {
@@ -61,6 +61,10 @@ impl Store for Timed {
 
     fn revision(&self) -> Result<u64, Error> {
         self.inner.revision()
+    }
+
+    fn set_durability(&self, durability: Durability) -> Result<(), Error> {
+        self.inner.set_durability(durability)
     }
 }
 

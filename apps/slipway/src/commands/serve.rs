@@ -67,6 +67,7 @@ pub(crate) fn serve(
     let mut options = settings.options();
     if let Some(place) = &temporary {
         options.data = place.path().to_owned();
+        options.temporary = true;
     }
     options.scenario = args.scenario.as_deref().map(places::absolute).transpose()?;
     options.notify_socket = places::notify_socket();

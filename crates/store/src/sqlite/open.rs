@@ -173,7 +173,7 @@ fn back_up(db: &Connection, path: &Path, version: u32) -> Result<(), OpenError> 
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(|error| OpenError::io("sync", parent, error))
 }
 
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()
