@@ -28,8 +28,6 @@ pub const MAX_USERS: usize = 10_000;
 pub const MAX_NAME: usize = 64;
 /// Most certificates of a user.
 pub const MAX_CERTIFICATES: usize = 16;
-/// Longest certificate name (thumbprint or principal) in bytes.
-pub const MAX_CERTIFICATE: usize = 256;
 /// Most machines that a user has grants for: a record must hold them.
 pub const MAX_GRANTS: usize = 500;
 /// How long a password that was right is not hashed again.
@@ -51,7 +49,8 @@ pub struct User {
     /// The password's argon2id hash; none for a user that only has certificates.
     #[serde(default)]
     pub password: Option<String>,
-    /// Client certificates that are this user: thumbprints (SHA-1 or SHA-256, hexadecimal, lower case) or principal names.
+    /// Client certificates that are this user, by their SHA-256 in lower-case hexadecimal. Windows' own thumbprints are
+    /// SHA-1, for which two certificates can be made alike.
     #[serde(default)]
     pub certificates: Vec<String>,
     /// What is granted everywhere.
@@ -252,18 +251,27 @@ impl Users {
         }
     }
 
-    /// Lets somebody in whose client certificate was proven: `names` are its thumbprints and principal names.
+    /// Lets somebody in whose client certificate was proven, by its SHA-256 in hexadecimal.
     ///
     /// # Errors
     /// See [`Refusal`]; more than one user has it.
-    pub fn by_certificate(&self, names: &[String]) -> Result<Identity, Refusal> {
-        let names: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    pub fn by_certificate(&self, thumbprint: &str) -> Result<Identity, Refusal> {
+        let thumbprint = thumbprint.to_ascii_lowercase();
         let users = self.list().map_err(Refusal::Failed)?;
-        let mut who = users.iter().filter(|user| user.certificates.iter().any(|known| names.contains(known)));
+        let mut who = users.iter().filter(|user| user.certificates.contains(&thumbprint));
         match (who.next(), who.next()) {
             (Some(user), None) if !user.disabled => Ok(Identity::of(user)),
             _ => Err(Refusal::Wrong),
         }
+    }
+
+    /// What somebody who has proven to be `name` before may do now; none when there is no such user any more, or it is kept out.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn identity(&self, name: &str) -> Result<Option<Identity>, Error> {
+        let user = self.read(name)?.map(|(user, _)| user).filter(|user| !user.disabled);
+        Ok(user.as_ref().map(Identity::of))
     }
 
     fn changed(&self, mut user: User, change: &Change) -> Result<User, Error> {
@@ -421,18 +429,11 @@ fn check_name(name: &str) -> Result<(), Error> {
 
 fn check_certificate(certificate: &str) -> Result<String, Error> {
     let plain: String = certificate.chars().filter(|c| !matches!(c, ':' | ' ')).collect();
-    if matches!(plain.len(), 40 | 64) && plain.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if plain.len() == 64 && plain.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(plain.to_ascii_lowercase());
     }
-    let principal = certificate.len() <= MAX_CERTIFICATE
-        && certificate.split_once('@').is_some_and(|(user, domain)| !user.is_empty() && !domain.is_empty())
-        && !certificate.chars().any(|c| c.is_control() || c.is_whitespace());
-    if !principal {
-        return Err(Error::new(ErrorKind::Invalid, "this names no certificate").hint(
-            "give its thumbprint (40 or 64 hexadecimal digits) or its principal name (`user@domain`)",
-        ));
-    }
-    Ok(certificate.to_ascii_lowercase())
+    Err(Error::new(ErrorKind::Invalid, "this names no certificate")
+        .hint("give its SHA-256: openssl x509 -in CERTIFICATE -noout -fingerprint -sha256"))
 }
 
 #[cfg(test)]

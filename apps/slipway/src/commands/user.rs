@@ -73,7 +73,7 @@ pub(crate) struct EditArgs {
     /// What is granted for one machine; `none` takes it away
     #[arg(long = "machine", value_name = "MACHINE=GRANT")]
     machines: Vec<String>,
-    /// A client certificate that is this user: thumbprint or principal name
+    /// A client certificate that is this user, by its SHA-256
     #[arg(long = "certificate", value_name = "CERTIFICATE")]
     certificates: Vec<String>,
     /// Read the password from the first line of a file; `-` is standard input

@@ -18,7 +18,7 @@ pub struct User {
     pub machines: BTreeMap<Uuid, String>,
     /// Whether there is a password.
     pub password: bool,
-    /// Client certificates that are this user: thumbprints and principal names.
+    /// Client certificates that are this user, by their SHA-256 in hexadecimal.
     #[serde(default)]
     pub certificates: Vec<String>,
     /// Whether the user is kept out for now.
