@@ -14,6 +14,7 @@
 #   sum DEV OFF_64K COUNT_64K        prints "SUM <sha256> ..." of that range
 #   net                              DHCP on the first NIC; prints "NET-UP <address>" or "NET-DOWN"
 #   get URL                          prints "GET-OK <sha256> <bytes>" or "GET-FAILED"
+#   die                              the kernel panics, and tells the host through pvpanic
 set -euo pipefail
 out=${1:?usage: make_guest.sh OUTDIR}
 mkdir -p "$out"
@@ -81,6 +82,10 @@ cat > scripts/get <<'X'
 #!/bin/busybox sh
 if timeout 15 wget -q -O /tmp/got "$1"; then echo GET-OK $(sha256sum </tmp/got | cut -d' ' -f1) $(wc -c </tmp/got); else echo GET-FAILED; fi
 X
+cat > scripts/die <<'X'
+#!/bin/busybox sh
+echo c > /proc/sysrq-trigger
+X
 cat > scripts/init <<'X'
 #!/bin/busybox sh
 export PATH=/bin:/sbin HOME=/ PS1=
@@ -113,7 +118,7 @@ initrd() {
   mkdir -p $r/{bin,proc,sys,dev,run,tmp,mnt,etc/qemu,lib/m,var/run}
   cp "$busybox" $r/bin/busybox
   cp "$agent" $r/bin/qemu-ga
-  cp scripts/{pat,sum,net,lease,get} $r/bin/
+  cp scripts/{pat,sum,net,lease,get,die} $r/bin/
   cp scripts/init $r/init
   # A static busybox looks names up through NSS; anything but "files" would make it load a libc module and crash.
   printf '%s: files\n' passwd group hosts services protocols networks > $r/etc/nsswitch.conf
@@ -135,13 +140,14 @@ initrd() {
   find $r -exec touch -h -d @$SOURCE_DATE_EPOCH {} +
   ( cd $r; find . | sort | cpio -o -H newc --reproducible -R 0:0 --quiet ) | gzip -1n > "initrd$name.img"
 }
-common="sd_mod sr_mod ata_piix vfat nls_cp437 nls_ascii efivarfs tpm_crb tpm_tis button evdev af_packet"
+common="sd_mod sr_mod ata_piix vfat nls_cp437 nls_ascii efivarfs tpm_crb tpm_tis button evdev af_packet pvpanic-mmio"
 # shellcheck disable=SC2086
 initrd '' "$cloud" virtio_pci virtio_blk virtio_scsi virtio_console virtio_net virtio_balloon $common ext4 nvme \
   hv_storvsc hv_netvsc hv_utils vsock vmw_vsock_virtio_transport 8021q
 # shellcheck disable=SC2086
 initrd -plain "$stock" ahci $common e1000 e1000e 8139cp 8139too
 grep -q virtio r-plain/lib/m/order && die "the plain guest must hold no virtio module"
+for r in r r-plain; do grep -qx pvpanic-mmio.ko $r/lib/m/order || die "the kernel of $r has no module pvpanic-mmio"; done
 for m in ahci.ko ata_piix.ko e1000.ko e1000e.ko; do grep -qx $m r-plain/lib/m/order || die "the stock kernel has no module $m"; done
 
 # ------------------------------------------------------------------------------------------------------- disks

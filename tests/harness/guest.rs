@@ -3,7 +3,7 @@
 
 use crate::binary::offline;
 use crate::daemon::Daemon;
-use crate::oracle::sha256;
+use crate::oracle::{sha256, sha256_file};
 use crate::real;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -21,10 +21,19 @@ const BLOCK: usize = 64 << 10;
 /// # Errors
 /// Why it is not there.
 pub fn image(name: &str) -> Result<PathBuf, String> {
-    let state = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join(".slipway/guest");
-    let folder = std::env::var_os("SLIPWAY_GUEST").map_or(state, PathBuf::from);
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let folder = std::env::var_os("SLIPWAY_GUEST").map_or(workspace.join(".slipway/guest"), PathBuf::from);
     let path = folder.join(name);
-    if path.is_file() { Ok(path) } else { Err(format!("{} is not built: cargo xtask guest", path.display())) }
+    if !path.is_file() {
+        return Err(format!("{} is not built: cargo xtask guest", path.display()));
+    }
+    // What a story asks of its guest, an older one may not know.
+    match fs::read_to_string(folder.join(".recipe")) {
+        Ok(recipe) if recipe != sha256_file(&workspace.join("tools/make_guest.sh")) => {
+            Err(format!("the guests in {} are of another recipe: cargo xtask guest", folder.display()))
+        }
+        _ => Ok(path),
+    }
 }
 
 /// A package as Hyper-V exports it: a real configuration, and the guest's disk, grown to 256 MiB, where that

@@ -4,9 +4,10 @@ use harness::guest::{PATTERN_OFFSET, image, pattern};
 use harness::{Daemon, Guest, Scratch, need};
 use serde_json::Value;
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long the end of a guest may go unnoticed. It is an event, not a timer; a loaded machine is slow to print it.
@@ -104,6 +105,53 @@ fn the_daemon_dies_then_the_guest_dies_and_the_disk_is_still_right() {
     daemon.run(["machine", "stop", "m"]).ok();
     assert_eq!(shown(&daemon, "m")["state"], "off");
     assert_eq!(users(&disk), [] as [&str; 0]);
+}
+
+/// A kernel that panics tells its host, which shows it at once, to whoever asks and to whoever watches, and can start it again.
+#[test]
+fn a_guest_that_panics_is_off_at_once_and_said_to_have_panicked() {
+    let daemon = Daemon::start();
+    need!(harness::oracle::program("curl"));
+    for (name, generation) in [("one", "1"), ("two", "2")] {
+        let disk = need!(disk(daemon.home(), &format!("{name}.raw"), "raw"));
+        let line = ["machine", "define", name, "--generation", generation, "--memory", "512", "--disk"];
+        daemon.run(line.map(AsRef::as_ref).into_iter().chain([disk.as_os_str()])).ok();
+        daemon.run(["machine", "start", name]).ok();
+    }
+    for name in ["one", "two"] {
+        let _ready = Guest::wait(&daemon, name);
+        let id = shown(&daemon, name)["id"].clone();
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--no-buffer", "--max-time", "60", "--unix-socket"]).arg(daemon.socket());
+        let mut watcher =
+            curl.arg("http://slipway/v1/events").stdout(Stdio::piped()).spawn().expect("curl starts");
+        let mut events = BufReader::new(watcher.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let mut next = |wanted: &str| {
+            let told =
+                events.by_ref().filter_map(|l| serde_json::from_str::<Value>(l.strip_prefix("data: ")?).ok());
+            told.into_iter().find(|e| e["id"] == id && e["state"] == wanted)
+        };
+        assert!(next("running").is_some(), "the watcher is told nothing of `{name}`");
+
+        let killed = Instant::now();
+        daemon.run(["machine", "console", name, "--send", "die"]).ok();
+        let event = next("off").expect("an event");
+        assert!(killed.elapsed() < AT_ONCE, "told only after {:?}", killed.elapsed());
+        let _ = (watcher.kill(), watcher.wait());
+        assert_eq!(event["note"], "the guest panicked");
+        let after = shown(&daemon, name);
+        assert_eq!((&after["state"], &after["note"]), (&event["state"], &event["note"]), "{after}");
+        assert!(daemon.run(["machine", "show", name]).ok().contains("the guest panicked"));
+        let last = daemon.run(["machine", "console", name, "--log"]);
+        assert!(last.ok().contains("Kernel panic"), "{last}");
+        let log = daemon.read_log();
+        let id = id.as_str().expect("an id");
+        assert!(log.lines().any(|l| l.contains(id) && l.contains("Panic")), "the log does not say it");
+
+        daemon.run(["machine", "start", name]).ok();
+        assert!(shown(&daemon, name)["note"].is_null());
+        daemon.run(["machine", "stop", name]).ok();
+    }
 }
 
 /// A guest that hangs is not gone. Until it answers or ends, nobody may touch what it may be writing to.
