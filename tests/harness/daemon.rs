@@ -41,9 +41,37 @@ impl Daemon {
     /// # Panics
     /// When it does not come up; what it wrote is in the message.
     pub fn launch(&mut self) {
+        let ready = self.spawn();
+        let deadline = Instant::now() + PATIENCE;
+        let mut message = [0; 256];
+        loop {
+            match ready.recv(&mut message) {
+                Ok(length) if message[..length].starts_with(b"READY=1") => break,
+                _ => {}
+            }
+            assert!(!self.ended() && Instant::now() < deadline, "it does not come up:\n{}", self.read_log());
+        }
+    }
+
+    /// Starts it on the same home with other arguments, and kills it as soon as `moment` has come, ready or not.
+    ///
+    /// # Panics
+    /// When the moment does not come.
+    pub fn die_starting(&mut self, arguments: &[&str], mut moment: impl FnMut() -> bool) {
+        self.arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let _ready = self.spawn();
+        let deadline = Instant::now() + PATIENCE;
+        while !moment() {
+            assert!(!self.ended() && Instant::now() < deadline, "that does not happen:\n{}", self.read_log());
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        self.kill();
+    }
+
+    /// Starts the process, and returns the socket that it says on when it is ready, as it would say to systemd.
+    fn spawn(&mut self) -> UnixDatagram {
         assert!(self.child.is_none(), "already running");
         let log = File::options().create(true).append(true).open(self.log()).expect("a log");
-        // It says when it is ready, as it would say to systemd.
         let notify = self.home.join("n");
         let _ = std::fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).expect("a socket");
@@ -63,16 +91,11 @@ impl Daemon {
             .spawn()
             .expect("slipway starts");
         self.child = Some(child);
-        let deadline = Instant::now() + PATIENCE;
-        let mut message = [0; 256];
-        loop {
-            match ready.recv(&mut message) {
-                Ok(length) if message[..length].starts_with(b"READY=1") => break,
-                _ => {}
-            }
-            let ended = self.child.as_mut().is_some_and(|c| c.try_wait().ok().flatten().is_some());
-            assert!(!ended && Instant::now() < deadline, "the daemon does not come up:\n{}", self.read_log());
-        }
+        ready
+    }
+
+    fn ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|c| c.try_wait().ok().flatten().is_some())
     }
 
     /// A client command against this daemon.
@@ -147,7 +170,9 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if self.child.is_some() {
+        // Those of the simulator are nothing but files, gone with the home.
+        let simulated = self.arguments.iter().any(|a| a == "sim");
+        if self.child.is_some() && !simulated {
             // Guests outlive their daemon on purpose; a story's do not outlive the story.
             let list = self.run(["machine", "list", "--json"]);
             let machines = serde_json::from_str::<serde_json::Value>(&list.stdout).unwrap_or_default();
@@ -160,6 +185,8 @@ impl Drop for Daemon {
                     self.run(["machine", "stop", id]);
                 }
             }
+        }
+        if self.child.is_some() {
             self.kill();
         }
         if std::thread::panicking() {
