@@ -39,10 +39,7 @@ fn path(path: &Path) -> &str {
 }
 
 fn machines(daemon: &Daemon) -> Vec<Value> {
-    match daemon.run(["machine", "list", "--json"]).json() {
-        Value::Array(list) => list,
-        other => panic!("no list: {other}"),
-    }
+    daemon.run(["machine", "list", "--json"]).json().as_array().expect("a list").clone()
 }
 
 /// All of them are there, under their names, running, each with an id and a disk of its own.
@@ -70,7 +67,6 @@ fn bounded(daemon: &Daemon) {
     };
     let (threads, mib) = (number("Threads:"), number("VmHWM:") >> 10);
     let descriptors = fs::read_dir(proc.join("fd")).expect("ours").count();
-    println!("{threads} threads, {descriptors} descriptors, {mib} MiB at most");
     assert!(threads <= MAX_THREADS, "{threads} threads");
     assert!(descriptors <= MAX_DESCRIPTORS, "{descriptors} descriptors");
     assert!(mib <= MAX_MEMORY_MIB, "{mib} MiB");
