@@ -1,7 +1,43 @@
 //! Hyper-V's classes, filled with the machines of the domain.
 //!
-//! * [`schema`]: the classes of each namespace, from the MOF files beside this crate's sources.
+//! ```text
+//!  wsman ── Operations ──▶ Hyperv ─┬─ providers: which class is made of what (a machine, a switch, a job, the host)
+//!                                  ├─ associations: which instances belong together, and how to get from one to the other
+//!                                  └─ methods: what each does to the domain, and in whose codes it answers
+//! ```
+//!
+//! The only place where `Msvm_` names, Hyper-V's numbers and Windows paths meet machines. Everything is found by owner:
+//! ids of instances begin with the id of the machine, switch or job that they are part of, so one instance costs one
+//! record, and a walk costs the records it leads to. A provider says what it knows; what it leaves out gets the schema's
+//! default, or null, so every property of a class is there.
+//!
+//! Protocols are left to `wsman`, rules about machines to `machine`, who may do what to `access`.
 
 #![forbid(unsafe_code)]
 
+mod association;
+mod cimv2;
+mod codes;
+mod ethernet;
+mod fill;
+mod ids;
+mod integration;
+mod job_class;
+mod method;
+mod operations;
+mod owner;
+mod paths;
+mod provider;
 pub mod schema;
+mod service;
+mod setting;
+mod settings;
+mod storage;
+mod summary;
+mod switch;
+mod system;
+mod world;
+
+pub use operations::Hyperv;
+pub use paths::{PathMap, Root, SETTING as PATHS_SETTING};
+pub use settings::{Policy, Settings};

@@ -161,6 +161,11 @@ impl Host {
         &self.facts
     }
 
+    /// Where the files of machines go when nobody says where.
+    pub fn default_root(&self) -> PathBuf {
+        self.data.join("machines")
+    }
+
     fn ensure_default_switch(&self) -> Result<()> {
         if record::list::<SwitchRecord>(&*self.store, SWITCHES)?.is_empty() {
             let nat = SwitchRecord::new(self.fresh_id(), DEFAULT_SWITCH, SwitchKind::Nat);
@@ -237,6 +242,22 @@ impl Host {
             (&a.record.settings.name, a.record.id).cmp(&(&b.record.settings.name, b.record.id))
         });
         Ok(views)
+    }
+
+    /// The id of every machine, in order: for whoever goes through them one at a time.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn machine_ids(&self) -> Result<Vec<Uuid>> {
+        self.names.ids(&*self.store)
+    }
+
+    /// The id of every planned machine, in order.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn planned_ids(&self) -> Result<Vec<Uuid>> {
+        self.planned_names.ids(&*self.store)
     }
 
     /// Machine `id`.

@@ -68,6 +68,18 @@ impl Lookup {
     /// # Errors
     /// Nothing fits, or several do: the message lists them. Or the store fails.
     pub(crate) fn find(&self, store: &dyn Store, word: &str) -> Result<Uuid> {
+        self.look(store, |names| self.choose(word, &names.fitting(word)))
+    }
+
+    /// Every id, in order.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) fn ids(&self, store: &dyn Store) -> Result<Vec<Uuid>> {
+        self.look(store, |names| Ok(names.by_id.keys().filter_map(|id| Uuid::try_parse(id).ok()).collect()))
+    }
+
+    fn look<T>(&self, store: &dyn Store, at: impl FnOnce(&Names) -> Result<T>) -> Result<T> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken out: whatever fails below, the next look reads everything anew.
         let followed = match known.take() {
@@ -78,7 +90,7 @@ impl Lookup {
             Some(now) => now,
             None => Known::read(store, self.prefix)?,
         };
-        let found = self.choose(word, &now.names.fitting(word));
+        let found = at(&now.names);
         *known = Some(now);
         found
     }

@@ -1,0 +1,96 @@
+//! Network adapters: their own settings, the connection of each (`…\C`), and its VLAN.
+
+use cim::{Instance, Value};
+use machine::settings::Adapter;
+
+use crate::ids;
+use crate::owner::Machine;
+use crate::world::World;
+
+fn adapter_id(machine: &Machine, adapter: &Adapter) -> String {
+    ids::part(machine.id(), &ids::guid(adapter.instance))
+}
+
+pub(crate) fn synthetic(_: &World, machine: &Machine) -> Vec<Instance> {
+    adapters(machine, false).collect()
+}
+
+pub(crate) fn emulated(_: &World, machine: &Machine) -> Vec<Instance> {
+    adapters(machine, true).collect()
+}
+
+fn adapters(machine: &Machine, legacy: bool) -> impl Iterator<Item = Instance> {
+    let (class, sub_type) = if legacy {
+        ("Msvm_EmulatedEthernetPortSettingData", "Microsoft:Hyper-V:Emulated Ethernet Port")
+    } else {
+        ("Msvm_SyntheticEthernetPortSettingData", "Microsoft:Hyper-V:Synthetic Ethernet Port")
+    };
+    let all = machine.settings().adapters.iter().enumerate();
+    all.filter(move |(_, adapter)| adapter.legacy == legacy).map(move |(n, adapter)| {
+        let mut instance = Instance::new(class)
+            .with("InstanceID", adapter_id(machine, adapter))
+            .with("ElementName", adapter.name.clone())
+            .with("ResourceSubType", sub_type)
+            .with("PoolID", "")
+            .with("StaticMacAddress", adapter.mac_static);
+        if !legacy {
+            let id = format!("{{{}}}", ids::guid(adapter.instance));
+            instance.set("VirtualSystemIdentifiers", Some(vec![id].into()));
+        }
+        instance.set("Address", machine.mac(n).map(Value::from));
+        instance
+    })
+}
+
+pub(crate) fn connection(world: &World, machine: &Machine) -> Vec<Instance> {
+    let all = machine.settings().adapters.iter();
+    all.map(|adapter| {
+        let class = if adapter.legacy {
+            "Msvm_EmulatedEthernetPortSettingData"
+        } else {
+            "Msvm_SyntheticEthernetPortSettingData"
+        };
+        let parent = world.path(class).with("InstanceID", adapter_id(machine, adapter));
+        let switch = adapter.switch.as_deref().and_then(|name| world.switch_id(name));
+        let mut instance = Instance::new("Msvm_EthernetPortAllocationSettingData")
+            .with("InstanceID", format!(r"{}\C", adapter_id(machine, adapter)))
+            .with("ElementName", "Ethernet Connection")
+            .with("ResourceSubType", "Microsoft:Hyper-V:Ethernet Connection")
+            .with("PoolID", "")
+            .with("Parent", parent.to_string())
+            .with("EnabledState", if adapter.switch.is_some() { 2_u16 } else { 3 })
+            .with("AutomaticAllocation", true)
+            .with("AutomaticDeallocation", true)
+            .with("VirtualQuantity", 1_u64)
+            .with("Reservation", 1_u64)
+            .with("Limit", 1_u64)
+            .with("AllocationUnits", "count")
+            .with(
+                "HostResource",
+                Vec::from_iter(switch.map(|id| crate::switch::path(world, id).to_string())),
+            );
+        let last = adapter.switch.clone().or_else(|| adapter.source_switch.clone());
+        instance.set("LastKnownSwitchName", last.map(Value::from));
+        instance.set("Address", None);
+        instance
+    })
+    .collect()
+}
+
+pub(crate) fn vlan(_: &World, machine: &Machine) -> Vec<Instance> {
+    let all = machine.settings().adapters.iter();
+    all.filter_map(|adapter| {
+        let vlan = adapter.vlan?;
+        Some(
+            Instance::new("Msvm_EthernetSwitchPortVlanSettingData")
+                .with("InstanceID", format!(r"{}\C\{FEATURE_VLAN}", adapter_id(machine, adapter)))
+                // Access mode.
+                .with("OperationMode", 1_u32)
+                .with("AccessVlanId", vlan),
+        )
+    })
+    .collect()
+}
+
+/// The id of the VLAN feature of a port, the same everywhere.
+const FEATURE_VLAN: &str = "952C5004-4465-451C-8CB8-FA9AB382B773";

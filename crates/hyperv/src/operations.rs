@@ -1,0 +1,136 @@
+//! The operations of `wsman`, over the namespaces.
+
+use std::sync::Arc;
+
+use cim::{Instance, Name, ObjectPath, Schema, Value};
+use machine::Host;
+use wsman::{Call, Failure, FailureKind, Instances, Operations, Output, Walk};
+
+use crate::provider::{CIMV2, Namespace, VIRTUALIZATION};
+use crate::schema;
+use crate::settings::Settings;
+use crate::world::World;
+
+/// Hyper-V's classes over a host.
+pub struct Hyperv {
+    world: Arc<World>,
+    namespaces: [Arc<Namespace>; 2],
+}
+
+impl Hyperv {
+    /// The classes over `host`.
+    ///
+    /// # Errors
+    /// None that a test does not find: the schema is part of the program.
+    pub fn new(host: Arc<Host>, settings: Settings) -> Result<Self, schema::Error> {
+        Ok(Self {
+            world: Arc::new(World { host, settings }),
+            namespaces: [
+                Arc::new(Namespace::virtualization(schema::virtualization()?)),
+                Arc::new(Namespace::cimv2(schema::cimv2()?)),
+            ],
+        })
+    }
+
+    /// The namespace, by a name in any case and with slashes of either kind.
+    fn namespace(&self, name: &str) -> Result<&Arc<Namespace>, Failure> {
+        let name = name.trim_matches(['/', '\\']).replace('\\', "/");
+        self.namespaces.iter().find(|n| n.name.eq_ignore_ascii_case(&name)).ok_or_else(|| {
+            let message =
+                format!("there is no namespace `{name}` here, only `{VIRTUALIZATION}` and `{CIMV2}`");
+            Failure::new(FailureKind::NoSuchNamespace, message)
+        })
+    }
+
+    /// `path` as the schema of its namespace spells it.
+    fn resolved(namespace: &Namespace, path: &ObjectPath) -> Result<ObjectPath, Failure> {
+        path.resolved(&namespace.schema).map_err(|e| {
+            let kind = match e {
+                cim::PathError::Class(_) => FailureKind::NoSuchClass,
+                _ => FailureKind::InvalidKeys,
+            };
+            Failure::new(kind, e.to_string())
+        })
+    }
+
+    fn class<'n>(namespace: &'n Namespace, class: &str) -> Result<&'n Arc<cim::Class>, Failure> {
+        namespace.schema.class(class).ok_or_else(|| {
+            Failure::new(FailureKind::NoSuchClass, format!("{} has no class `{class}`", namespace.name))
+        })
+    }
+}
+
+impl Operations for Hyperv {
+    fn schema(&self, namespace: &str) -> Option<&Schema> {
+        self.namespace(namespace).ok().map(|namespace| &namespace.schema)
+    }
+
+    fn get(&self, call: &Call, namespace: &str, path: &ObjectPath) -> Result<Instance, Failure> {
+        let namespace = self.namespace(namespace)?;
+        let path = Self::resolved(namespace, path)?;
+        if Self::class(namespace, path.class.as_str())?.is_association() {
+            return namespace.association(&self.world, call, &path);
+        }
+        namespace.find(&self.world, call, &path).map(|(instance, _)| instance)
+    }
+
+    fn instances(&self, call: &Call, namespace: &str, class: &str) -> Result<Instances, Failure> {
+        let namespace = self.namespace(namespace)?;
+        let class = Self::class(namespace, class)?;
+        if class.is_association() {
+            return namespace.list_associations(&self.world, call, class.name.as_str());
+        }
+        namespace.list(&self.world, call, class.name.as_str())
+    }
+
+    fn associators(
+        &self,
+        call: &Call,
+        namespace: &str,
+        from: &ObjectPath,
+        walk: &Walk,
+    ) -> Result<Instances, Failure> {
+        let namespace = self.namespace(namespace)?;
+        let from = Self::resolved(namespace, from)?;
+        namespace.associators(&self.world, call, &from, walk)
+    }
+
+    fn references(
+        &self,
+        call: &Call,
+        namespace: &str,
+        from: &ObjectPath,
+        walk: &Walk,
+    ) -> Result<Instances, Failure> {
+        let namespace = self.namespace(namespace)?;
+        let from = Self::resolved(namespace, from)?;
+        namespace.references(&self.world, call, &from, walk)
+    }
+
+    fn invoke(
+        &self,
+        call: &Call,
+        namespace: &str,
+        path: &ObjectPath,
+        method: &str,
+        parameters: Vec<(Name, Option<Value>)>,
+    ) -> Result<Output, Failure> {
+        let namespace = self.namespace(namespace)?;
+        let path = Self::resolved(namespace, path)?;
+        crate::method::invoke(namespace, &self.world, call, &path, method, parameters)
+    }
+
+    fn modify(
+        &self,
+        call: &Call,
+        namespace: &str,
+        path: &ObjectPath,
+        _changed: &Instance,
+    ) -> Result<Instance, Failure> {
+        let there = self.get(call, namespace, path)?;
+        Err(Failure::new(
+            FailureKind::NotSupported,
+            format!("{} is changed by the methods of the management services", there.class),
+        ))
+    }
+}

@@ -1,0 +1,271 @@
+//! Which class is made of what, and finding instances by it.
+//!
+//! A provider makes all instances of one class that one owner has. That is enough for everything: one instance is among
+//! those of the owner that its keys name; a listing goes through the owners, one at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use cim::{Class, Instance, ObjectPath, Schema};
+use machine::switch::SwitchRecord;
+use wsman::{Call, Failure, FailureKind, Instances};
+
+use crate::job_class::{self, JobView};
+use crate::owner::{Machine, Owner, OwnerId, Scope};
+use crate::world::{World, failed};
+use crate::{cimv2, ethernet, fill, ids, integration, service, setting, storage, switch, system};
+
+/// Hyper-V's own classes.
+pub(crate) const VIRTUALIZATION: &str = "root/virtualization/v2";
+/// The host's.
+pub(crate) const CIMV2: &str = "root/cimv2";
+
+/// Makes the instances of a class.
+#[derive(Clone, Copy)]
+pub(crate) enum Source {
+    Host(fn(&World) -> Vec<Instance>),
+    Machine(fn(&World, &Machine) -> Vec<Instance>),
+    Switch(fn(&World, &SwitchRecord) -> Vec<Instance>),
+    Job(fn(&World, &JobView) -> Vec<Instance>),
+}
+
+/// A class and its source. A class may have several.
+#[derive(Clone, Copy)]
+pub(crate) struct Provider {
+    pub(crate) class: &'static str,
+    pub(crate) source: Source,
+}
+
+const fn host(class: &'static str, make: fn(&World) -> Vec<Instance>) -> Provider {
+    Provider { class, source: Source::Host(make) }
+}
+
+const fn machine(class: &'static str, make: fn(&World, &Machine) -> Vec<Instance>) -> Provider {
+    Provider { class, source: Source::Machine(make) }
+}
+
+const fn switch(class: &'static str, make: fn(&World, &SwitchRecord) -> Vec<Instance>) -> Provider {
+    Provider { class, source: Source::Switch(make) }
+}
+
+/// Everything in `root/virtualization/v2` that has instances and is no association.
+const VIRTUALIZATION_PROVIDERS: &[Provider] = &[
+    host("Msvm_ComputerSystem", system::host),
+    machine("Msvm_ComputerSystem", system::machine),
+    machine("Msvm_PlannedComputerSystem", system::planned),
+    machine("Msvm_VirtualSystemSettingData", setting::virtual_system),
+    machine("Msvm_ProcessorSettingData", setting::processor),
+    machine("Msvm_MemorySettingData", setting::memory),
+    machine("Msvm_SecuritySettingData", setting::security),
+    machine("Msvm_VirtualSystemExportSettingData", setting::export),
+    machine("Msvm_ResourceAllocationSettingData", storage::resources),
+    machine("Msvm_StorageAllocationSettingData", storage::storage),
+    machine("Msvm_SyntheticEthernetPortSettingData", ethernet::synthetic),
+    machine("Msvm_EmulatedEthernetPortSettingData", ethernet::emulated),
+    machine("Msvm_EthernetPortAllocationSettingData", ethernet::connection),
+    machine("Msvm_EthernetSwitchPortVlanSettingData", ethernet::vlan),
+    machine("Msvm_ShutdownComponent", integration::shutdown),
+    machine("Msvm_ShutdownComponentSettingData", integration::shutdown_setting),
+    machine("Msvm_HeartbeatComponentSettingData", integration::heartbeat_setting),
+    machine("Msvm_TimeSyncComponentSettingData", integration::time_setting),
+    machine("Msvm_KvpExchangeComponentSettingData", integration::kvp_setting),
+    machine("Msvm_Keyboard", integration::keyboard),
+    machine("Msvm_VideoHead", integration::video_head),
+    machine("Msvm_Processor", integration::processors),
+    machine("Msvm_Memory", integration::memory),
+    switch("Msvm_VirtualEthernetSwitch", switch::switch),
+    switch("Msvm_VirtualEthernetSwitchSettingData", switch::setting),
+    Provider { class: "Msvm_ConcreteJob", source: Source::Job(job_class::concrete_job) },
+    host("Msvm_VirtualSystemManagementService", service::management),
+    host("Msvm_VirtualSystemManagementServiceSettingData", service::setting),
+    host("Msvm_VirtualSystemManagementCapabilities", service::capabilities),
+    host("Msvm_ImageManagementService", service::image),
+    host("Msvm_VirtualEthernetSwitchManagementService", service::switches),
+    host("Msvm_VirtualSystemSnapshotService", service::snapshots),
+    host("Msvm_SecurityService", service::security),
+];
+
+/// The same of `root/cimv2`.
+const CIMV2_PROVIDERS: &[Provider] = &[
+    host("Win32_ComputerSystem", cimv2::computer_system),
+    host("Win32_OperatingSystem", cimv2::operating_system),
+    host("Win32_ComputerSystemProduct", cimv2::product),
+    host("Win32_Processor", cimv2::processor),
+];
+
+impl Provider {
+    pub(crate) fn scope(&self) -> Scope {
+        match self.source {
+            Source::Host(_) => Scope::Host,
+            Source::Machine(_) => Scope::Machine,
+            Source::Switch(_) => Scope::Switch,
+            Source::Job(_) => Scope::Job,
+        }
+    }
+
+    fn make(&self, world: &World, owner: &Owner) -> Vec<Instance> {
+        match (self.source, owner) {
+            (Source::Host(make), Owner::Host) => make(world),
+            (Source::Machine(make), Owner::Machine(machine)) => make(world, machine),
+            (Source::Switch(make), Owner::Switch(switch)) => make(world, switch),
+            (Source::Job(make), Owner::Job(job)) => make(world, job),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A namespace: its classes, and what fills them.
+pub(crate) struct Namespace {
+    pub(crate) name: &'static str,
+    pub(crate) schema: Schema,
+    pub(crate) providers: &'static [Provider],
+    pub(crate) associations: &'static [crate::association::Association],
+}
+
+impl Namespace {
+    pub(crate) fn virtualization(schema: Schema) -> Self {
+        Self {
+            name: VIRTUALIZATION,
+            schema,
+            providers: VIRTUALIZATION_PROVIDERS,
+            associations: crate::association::VIRTUALIZATION,
+        }
+    }
+
+    pub(crate) fn cimv2(schema: Schema) -> Self {
+        Self { name: CIMV2, schema, providers: CIMV2_PROVIDERS, associations: crate::association::CIMV2 }
+    }
+
+    /// The providers of `class` and of those below it.
+    pub(crate) fn of(&self, class: &str) -> impl Iterator<Item = (&'static Provider, &Arc<Class>)> {
+        let all = self.providers.iter().filter(move |p| self.schema.is_a(p.class, class));
+        all.filter_map(|p| self.schema.class(p.class).map(|class| (p, class)))
+    }
+
+    /// The instances of `class` and of those below it that `owner` has.
+    pub(crate) fn made(&self, world: &World, owner: &Owner, class: &str) -> Vec<Instance> {
+        let providers = self.of(class).filter(|(provider, _)| provider.scope() == owner.scope());
+        providers
+            .flat_map(|(provider, class)| {
+                let made = provider.make(world, owner).into_iter();
+                made.map(|one| fill::placed(class, &one, world.host_name(), self.name))
+            })
+            .collect()
+    }
+
+    /// Every instance of `class` and of those below it that the caller may see, made as they are taken.
+    pub(crate) fn list(
+        self: &Arc<Self>,
+        world: &Arc<World>,
+        call: &Call,
+        class: &str,
+    ) -> Result<Instances, Failure> {
+        let mut owners = VecDeque::new();
+        for scope in Scope::ALL {
+            if self.of(class).any(|(provider, _)| provider.scope() == scope) {
+                owners.extend(world.owners(scope).map_err(|e| failed(&e))?);
+            }
+        }
+        Ok(self.from_owners(world, call, owners, class.to_owned(), |_, _| true))
+    }
+
+    /// The instances of `class` that `owners` have, that the caller may see, and that `wanted` lets through.
+    pub(crate) fn from_owners(
+        self: &Arc<Self>,
+        world: &Arc<World>,
+        call: &Call,
+        owners: VecDeque<OwnerId>,
+        class: String,
+        wanted: impl Fn(&World, &Instance) -> bool + Send + 'static,
+    ) -> Instances {
+        let (this, world, call) = (Arc::clone(self), Arc::clone(world), call.clone());
+        let made = owners.into_iter().flat_map(move |id| {
+            let made: Vec<_> = match world.load(id) {
+                Ok(Some(owner)) if world.sees(&call, &owner) => {
+                    let made = this.made(&world, &owner, &class).into_iter();
+                    made.filter(|one| wanted(&world, one)).map(Ok).collect()
+                }
+                Ok(_) => Vec::new(),
+                Err(e) => vec![Err(failed(&e))],
+            };
+            made
+        });
+        Box::new(made)
+    }
+
+    /// The one instance at `path`, whose class may be above its own, with what it is part of.
+    pub(crate) fn find(
+        self: &Arc<Self>,
+        world: &Arc<World>,
+        call: &Call,
+        path: &ObjectPath,
+    ) -> Result<(Instance, Owner), Failure> {
+        let class = path.class.as_str();
+        let named = ids::owner_of(path);
+        let mut found: Option<(Instance, Owner)> = None;
+        for scope in Scope::ALL {
+            if !self.of(class).any(|(provider, _)| provider.scope() == scope) {
+                continue;
+            }
+            let owners = match (scope, named) {
+                (Scope::Host, _) => vec![OwnerId::Host],
+                (scope, Some(id)) => World::candidates(scope, id),
+                // Keys that name no owner: those given may tell it from all others all the same.
+                (scope, None) if path.keys.is_empty() || !names_host(world, path) => {
+                    world.owners(scope).map_err(|e| failed(&e))?
+                }
+                _ => Vec::new(),
+            };
+            for id in owners {
+                let Some(owner) = world.load(id).map_err(|e| failed(&e))? else { continue };
+                if !world.sees(call, &owner) {
+                    continue;
+                }
+                let fits = self.made(world, &owner, class).into_iter();
+                let fits: Vec<_> = fits.filter(|one| fits_keys(one, path)).collect();
+                if fits.len() + usize::from(found.is_some()) > 1 {
+                    return Err(Failure::new(
+                        FailureKind::Ambiguous,
+                        format!("the keys of `{path}` fit several instances"),
+                    ));
+                }
+                if let Some(one) = fits.into_iter().next() {
+                    found = Some((one, owner));
+                    // A machine and a planned one may have the same id: what is there comes before what is planned.
+                    if named.is_some() {
+                        break;
+                    }
+                }
+            }
+        }
+        found.ok_or_else(|| Failure::new(FailureKind::NotFound, format!("there is no `{path}`")))
+    }
+}
+
+/// Whether a key says the host's name, so that no machine, switch or job can be meant.
+fn names_host(world: &World, path: &ObjectPath) -> bool {
+    ["SystemName", "Name"]
+        .iter()
+        .any(|key| path.text(key).is_some_and(|name| name.eq_ignore_ascii_case(world.host_name())))
+}
+
+/// Whether an instance has the keys of `path`. Texts are compared as WMI does, without regard to case.
+fn fits_keys(instance: &Instance, path: &ObjectPath) -> bool {
+    path.keys.iter().all(|(name, value)| match (instance.get(name.as_str()), value.as_str()) {
+        (Some(has), Some(text)) => has.as_str().is_some_and(|has| has.eq_ignore_ascii_case(text)),
+        (Some(has), None) => has == value,
+        (None, _) => false,
+    })
+}
+
+/// Whether two paths lead to the same instance, whatever hosts and namespaces they name.
+pub(crate) fn same(one: &ObjectPath, other: &ObjectPath) -> bool {
+    one.class == other.class
+        && one.keys.len() == other.keys.len()
+        && one.keys.iter().all(|(name, value)| {
+            other.key(name.as_str()).is_some_and(|there| match (value.as_str(), there.as_str()) {
+                (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+                _ => value == there,
+            })
+        })
+}

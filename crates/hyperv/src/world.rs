@@ -1,0 +1,159 @@
+//! What providers, associations and methods work with: the domain, the settings, and the way from ids to owners.
+
+use std::sync::Arc;
+
+use access::Action;
+use machine::switch::SwitchKind;
+use machine::{Host, Reason};
+use uuid::Uuid;
+use wsman::{Call, Failure, FailureKind};
+
+use crate::job_class::JobView;
+use crate::owner::{Machine, Owner, OwnerId, Scope};
+use crate::settings::Settings;
+
+pub(crate) struct World {
+    pub(crate) host: Arc<Host>,
+    pub(crate) settings: Settings,
+}
+
+impl World {
+    /// The host's name, as clients know it.
+    pub(crate) fn host_name(&self) -> &str {
+        &self.settings.host_name
+    }
+
+    /// Every owner of that kind, by id.
+    pub(crate) fn owners(&self, scope: Scope) -> machine::Result<Vec<OwnerId>> {
+        Ok(match scope {
+            Scope::Host => vec![OwnerId::Host],
+            Scope::Machine => {
+                let machines = self.host.machine_ids()?.into_iter().map(OwnerId::Machine);
+                machines.chain(self.host.planned_ids()?.into_iter().map(OwnerId::Planned)).collect()
+            }
+            Scope::Switch => self.host.switches()?.into_iter().map(|s| OwnerId::Switch(s.id)).collect(),
+            Scope::Job => self.job_ids().into_iter().map(OwnerId::Job).collect(),
+        })
+    }
+
+    /// The owner as it is now; `None` when there is none, or none any more.
+    pub(crate) fn load(&self, id: OwnerId) -> machine::Result<Option<Owner>> {
+        let machine = |machine| Owner::Machine(Box::new(machine));
+        let found = match id {
+            OwnerId::Host => Ok(Owner::Host),
+            OwnerId::Machine(id) => self.host.machine(id).map(Machine::Real).map(machine),
+            OwnerId::Planned(id) => self.host.planned_machine(id).map(Machine::Planned).map(machine),
+            OwnerId::Switch(id) => self.host.switch(&id.to_string()).map(Owner::Switch),
+            OwnerId::Job(id) => return Ok(self.job(id).map(|job| Owner::Job(Box::new(job)))),
+        };
+        match found {
+            Ok(owner) => Ok(Some(owner)),
+            Err(e) if e.reason() == Reason::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The owners of `scope` that an id could be of.
+    pub(crate) fn candidates(scope: Scope, id: Uuid) -> Vec<OwnerId> {
+        match scope {
+            Scope::Host => vec![OwnerId::Host],
+            Scope::Machine => vec![OwnerId::Machine(id), OwnerId::Planned(id)],
+            Scope::Switch => vec![OwnerId::Switch(id)],
+            Scope::Job => vec![OwnerId::Job(id)],
+        }
+    }
+
+    /// The owners of `scope` whose instances may be associated with those of `owner`.
+    pub(crate) fn related(&self, owner: &Owner, scope: Scope) -> machine::Result<Vec<OwnerId>> {
+        match (owner, scope) {
+            (_, Scope::Host) => Ok(vec![OwnerId::Host]),
+            (Owner::Host, _) => self.owners(scope),
+            (owner, scope) if owner.scope() == scope => Ok(vec![owner.id()]),
+            (Owner::Job(job), Scope::Machine) => {
+                Ok(job.subject.map(|id| Self::candidates(scope, id)).unwrap_or_default())
+            }
+            (Owner::Machine(machine), Scope::Job) => {
+                Ok(self.jobs_of(machine.id()).into_iter().map(OwnerId::Job).collect())
+            }
+            (Owner::Machine(machine), Scope::Switch) => {
+                let plugged = |name: &String| {
+                    machine.settings().adapters.iter().any(|a| a.switch.as_ref() == Some(name))
+                };
+                let switches = self.host.switches()?.into_iter();
+                Ok(switches.filter(|s| plugged(&s.name)).map(|s| OwnerId::Switch(s.id)).collect())
+            }
+            (Owner::Switch(_), Scope::Machine) => self.owners(scope),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether the caller may see what `id` owns. A job is seen by whoever sees its machine.
+    pub(crate) fn sees(&self, call: &Call, owner: &Owner) -> bool {
+        let machine = match owner {
+            Owner::Host | Owner::Switch(_) => None,
+            Owner::Machine(machine) => Some(machine.id()),
+            Owner::Job(job) => job.subject,
+        };
+        self.may(call, Action::See, machine)
+    }
+
+    pub(crate) fn may(&self, call: &Call, action: Action, machine: Option<Uuid>) -> bool {
+        (self.settings.policy)(&call.principal, action, machine)
+    }
+
+    /// The id of the switch of that name.
+    pub(crate) fn switch_id(&self, name: &str) -> Option<Uuid> {
+        self.host.switch(name).ok().map(|switch| switch.id)
+    }
+
+    /// Jobs that are not forgotten.
+    pub(crate) fn job_ids(&self) -> Vec<Uuid> {
+        self.host.jobs().list(&job::Filter::default()).into_iter().filter(kept).map(|s| s.id.0).collect()
+    }
+
+    /// Those about `machine`.
+    pub(crate) fn jobs_of(&self, machine: Uuid) -> Vec<Uuid> {
+        let filter = job::Filter { subject: Some(machine.to_string()), ..job::Filter::default() };
+        self.host.jobs().list(&filter).into_iter().filter(kept).map(|s| s.id.0).collect()
+    }
+
+    pub(crate) fn job(&self, id: Uuid) -> Option<JobView> {
+        self.host.jobs().get(job::JobId(id)).filter(kept).map(|status| JobView::of(&status))
+    }
+
+    /// A path in the namespace of Hyper-V on this host, to which keys are added.
+    pub(crate) fn path(&self, class: &str) -> cim::ObjectPath {
+        let mut path = cim::ObjectPath::new(class).within(crate::provider::VIRTUALIZATION);
+        path.host = Some(self.host_name().to_owned());
+        path
+    }
+}
+
+/// How long a finished job is told of (`TimeBeforeRemoval`).
+const REMOVAL: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+
+fn kept(status: &job::Status) -> bool {
+    status.finished.is_none_or(|at| jiff::Timestamp::now().duration_since(at) < REMOVAL)
+}
+
+/// A failure of the domain where there is no return value to carry it.
+pub(crate) fn failed(error: &machine::Error) -> Failure {
+    let kind = match error.reason() {
+        Reason::NotFound => FailureKind::NotFound,
+        Reason::AccessDenied => FailureKind::AccessDenied,
+        Reason::NotSupported => FailureKind::NotSupported,
+        Reason::Busy => FailureKind::Busy,
+        Reason::Timeout => FailureKind::TimedOut,
+        _ => FailureKind::Failed,
+    };
+    Failure::new(kind, error.chain())
+}
+
+/// What Hyper-V calls a kind of switch in its notes.
+pub(crate) fn switch_kind(kind: &SwitchKind) -> &'static str {
+    match kind {
+        SwitchKind::External { .. } => "external",
+        SwitchKind::Nat => "NAT",
+        SwitchKind::Private => "private",
+    }
+}
