@@ -1,11 +1,24 @@
 //! The protocols that clients of Windows' CIM services speak, over whatever implements [`Operations`].
 //!
-//! This crate knows CIM values and the wire, not machines. Reading and writing envelopes is plain code over bytes; only
-//! the servers on top of it wait for sockets.
+//! This crate knows CIM values and the wire, not machines. Reading and writing envelopes is plain code over bytes
+//! ([`Responder`]); only the [`server`] on top of it waits for sockets.
 
 #![forbid(unsafe_code)]
 
+mod decode;
+mod encode;
+mod envelope;
+mod fault;
+pub mod limits;
 mod operations;
+mod resource;
+mod responder;
 pub mod server;
+mod text;
+mod time;
+mod uri;
+mod xml;
 
 pub use operations::{Call, Failure, FailureKind, Instances, Operations, Output, Principal, Walk};
+pub use responder::{Answer, Audit, Done, Responder, Settings};
+pub use text::Encoding;
