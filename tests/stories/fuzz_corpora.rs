@@ -25,6 +25,10 @@ macro_rules! fuzz_target {
 #[path = "../../fuzz/fuzz_targets"]
 #[expect(unused_attributes, unused_imports, reason = "the targets are whole programs for the fuzzer")]
 mod targets {
+    pub(crate) mod cim_embedded;
+    pub(crate) mod cim_mof;
+    pub(crate) mod cim_path;
+    pub(crate) mod cim_query;
     pub(crate) mod manifest;
     pub(crate) mod nbd_reply;
     pub(crate) mod package_path;
@@ -46,6 +50,10 @@ macro_rules! replay {
     };
 }
 
+replay!(cim_embedded);
+replay!(cim_mof);
+replay!(cim_path);
+replay!(cim_query);
 replay!(manifest);
 replay!(nbd_reply);
 replay!(package_path);

@@ -200,7 +200,8 @@ pub(crate) fn read(text: &str) -> Result<ObjectPath, Fault> {
     match text[at..head].find(':') {
         Some(length) => {
             let namespace = text[at..at + length].trim_matches(slash).replace('\\', "/");
-            if namespace.is_empty() {
+            let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '/');
+            if namespace.is_empty() || !namespace.chars().all(allowed) {
                 return Err(Fault::new(at, "expected a namespace before the colon"));
             }
             path.namespace = Some(namespace);

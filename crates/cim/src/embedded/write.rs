@@ -126,12 +126,13 @@ impl Xml {
             Value::Reference(path) => self.reference(path),
             Value::Object(instance) => self.leaf("VALUE", &[], &write(instance, schema)),
             Value::Boolean(truth) => self.leaf("VALUE", &[], if *truth { "TRUE" } else { "FALSE" }),
-            Value::Char16(unit) => {
-                match char::from_u32((*unit).into()).filter(|c| !c.is_ascii_digit() && *c >= ' ') {
-                    Some(c) => self.leaf("VALUE", &[], c.encode_utf8(&mut [0; 4])),
-                    None => self.leaf("VALUE", &[], &unit.to_string()),
+            // A digit alone would be read as the number, and white space as nothing.
+            Value::Char16(unit) => match char::from_u32((*unit).into()) {
+                Some(c) if c.is_alphabetic() || c.is_ascii_punctuation() => {
+                    self.leaf("VALUE", &[], c.encode_utf8(&mut [0; 4]));
                 }
-            }
+                _ => self.leaf("VALUE", &[], &unit.to_string()),
+            },
             other => self.leaf("VALUE", &[], &other.to_string()),
         }
     }

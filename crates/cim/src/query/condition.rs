@@ -251,7 +251,14 @@ impl fmt::Display for Condition {
         match self {
             Self::All(conditions) => several(f, conditions, " AND "),
             Self::Any(conditions) => several(f, conditions, " OR "),
-            Self::Not(condition) => write!(f, "NOT ({condition})"),
+            Self::Not(condition) => match &**condition {
+                Self::All(_) | Self::Any(_) => write!(f, "NOT ({condition})"),
+                Self::Null(operand) => write!(f, "{operand} IS NOT NULL"),
+                Self::Like(operand, pattern) => {
+                    write!(f, "{operand} NOT LIKE {}", Operand::Value(pattern.as_str().into()))
+                }
+                plain => write!(f, "NOT {plain}"),
+            },
             Self::Compare(left, comparison, right) => write!(f, "{left} {} {right}", comparison.mark()),
             Self::Like(operand, pattern) => {
                 write!(f, "{operand} LIKE {}", Operand::Value(pattern.as_str().into()))

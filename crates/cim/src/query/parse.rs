@@ -150,7 +150,7 @@ impl Parser {
                     if self.passed_mark("*") {
                         all = true;
                     } else {
-                        name = self.name("the name of a property")?;
+                        name = self.member()?;
                     }
                 }
                 if !all && !columns.contains(&name) {
@@ -161,6 +161,17 @@ impl Parser {
                 return Ok(if all { None } else { Some(columns) });
             }
         }
+    }
+
+    /// The name of a property behind the class or its alias. Some would mean something else without that.
+    fn member(&mut self) -> Result<Name, Fault> {
+        let at = self.at();
+        let name = self.name("the name of a property")?;
+        let reserved = ["from", "not", "null", "true", "false"].iter().any(|word| name == *word);
+        if reserved || self.is_range(&name) {
+            return Err(Fault::new(at, format!("`{name}` is no name of a property here")));
+        }
+        Ok(name)
     }
 
     fn is_range(&self, name: &Name) -> bool {
@@ -254,16 +265,13 @@ impl Parser {
             Token::Word(word) if word.eq_ignore_ascii_case("null") => Operand::Null,
             Token::Word(_) => {
                 let mut names = vec![self.name("a name")?];
+                if self.is_range(&names[0]) {
+                    names[0] = if self.passed_mark(".") { self.member()? } else { Name::from("__THIS") };
+                }
                 while self.passed_mark(".") {
                     names.push(self.name("the name of a property")?);
                     if names.len() > MAX_DEPTH {
                         return Err(Fault::new(self.at(), "too many points"));
-                    }
-                }
-                if self.is_range(&names[0]) {
-                    names[0] = Name::from("__THIS");
-                    if names.len() > 1 {
-                        names.remove(0);
                     }
                 }
                 return Ok(Operand::Property(names));

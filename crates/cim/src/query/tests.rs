@@ -192,6 +192,7 @@ fn what_is_wrong_is_told_with_its_place() {
         ("select * from X where 'a' isa B", "column 23: a property or __THIS stands before ISA"),
         ("select * from X where a = 1x", "column 27: `1x` is no number"),
         ("select * from X where a ? 1", "column 25: `?` has no meaning in a query"),
+        ("select * from X where X.not = 1", "column 25: `not` is no name of a property here"),
         ("select * from X order by a", "column 17: expected the end, found `order`"),
         ("select * from meta_class", "column 15: queries for classes are not answered"),
         (
