@@ -46,6 +46,11 @@ fn type_of(value: &Value) -> Option<Type> {
     })
 }
 
+/// What XML 1.0 has no way to say.
+fn unfit(c: char) -> bool {
+    matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}')
+}
+
 struct Xml {
     text: String,
 }
@@ -86,7 +91,7 @@ impl Xml {
                 '"' => self.text.push_str("&quot;"),
                 '\r' => self.text.push_str("&#13;"),
                 '\n' | '\t' => self.text.push(c),
-                '\0'..='\x1f' | '\u{fffe}' | '\u{ffff}' => self.text.push(char::REPLACEMENT_CHARACTER),
+                c if unfit(c) => self.text.push(char::REPLACEMENT_CHARACTER),
                 c => self.text.push(c),
             }
         }
@@ -128,7 +133,7 @@ impl Xml {
             Value::Boolean(truth) => self.leaf("VALUE", &[], if *truth { "TRUE" } else { "FALSE" }),
             // A digit alone would be read as the number, and white space as nothing.
             Value::Char16(unit) => match char::from_u32((*unit).into()) {
-                Some(c) if c.is_alphabetic() || c.is_ascii_punctuation() => {
+                Some(c) if !(c.is_ascii_digit() || c.is_whitespace() || unfit(c)) => {
                     self.leaf("VALUE", &[], c.encode_utf8(&mut [0; 4]));
                 }
                 _ => self.leaf("VALUE", &[], &unit.to_string()),

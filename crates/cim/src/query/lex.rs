@@ -34,6 +34,12 @@ impl Token {
     }
 }
 
+/// Whether a text is one word, as a name must be.
+pub(super) fn is_word(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
 /// Longer ones first.
 const MARKS: [&str; 12] = ["<>", "<=", ">=", "!=", "=", "<", ">", "(", ")", ",", "*", "."];
 

@@ -1,7 +1,7 @@
 //! The grammar of queries.
 
 use super::condition::{Comparison, Condition, Operand};
-use super::lex::{Token, tokens};
+use super::lex::{Token, is_word, tokens};
 use super::{MAX_DEPTH, MAX_TEXT, Query, Related, Select};
 use crate::syntax::Fault;
 use crate::{Name, Value, path};
@@ -89,9 +89,7 @@ impl Parser {
     /// A name that some clients put in quotes.
     fn name_or_text(&mut self, what: &str) -> Result<Name, Fault> {
         match self.token() {
-            Token::Text(text)
-                if text.chars().all(|c| c.is_alphanumeric() || c == '_') && !text.is_empty() =>
-            {
+            Token::Text(text) if is_word(text) => {
                 let name = Name::from(text.as_str());
                 self.advance();
                 Ok(name)

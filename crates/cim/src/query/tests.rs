@@ -190,6 +190,7 @@ fn what_is_wrong_is_told_with_its_place() {
         ("select * from X where a not = 1", "column 29: expected LIKE"),
         ("select * from X where a like b", "column 30: expected a pattern in quotes, found `b`"),
         ("select * from X where 'a' isa B", "column 23: a property or __THIS stands before ISA"),
+        ("select * from X where a isa '0T'", "column 29: expected the name of a class, found '0T'"),
         ("select * from X where a = 1x", "column 27: `1x` is no number"),
         ("select * from X where a ? 1", "column 25: `?` has no meaning in a query"),
         ("select * from X where X.not = 1", "column 25: `not` is no name of a property here"),
