@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
@@ -259,8 +259,11 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
             Err(offers) => return spoken(Reply::empty(401), &offers, drained(request, shared).await),
         }
     };
-    let Ok(_turn) = shared.requests.acquire().await else { return spoken(Reply::empty(503), &[], false) };
     let limit = if anonymous { MAX_ANONYMOUS } else { shared.limits.max_body };
+    if promises_more(&request, limit) {
+        return spoken(Reply::empty(413), &[], false);
+    }
+    let Ok(_turn) = shared.requests.acquire().await else { return spoken(Reply::empty(503), &[], false) };
     let body =
         match tokio::time::timeout(shared.limits.body, Limited::new(request.into_body(), limit).collect())
             .await
@@ -316,8 +319,16 @@ async fn prove(
     }
 }
 
+/// What is too large by its own word is not waited for.
+fn promises_more(request: &hyper::Request<Incoming>, limit: usize) -> bool {
+    request.body().size_hint().lower() > limit as u64
+}
+
 /// Reads the rest of a request that is not looked at, so that the connection can go on; whether it can.
 async fn drained(request: hyper::Request<Incoming>, shared: &Shared) -> bool {
+    if promises_more(&request, shared.limits.max_body) {
+        return false;
+    }
     let mut body = Limited::new(request.into_body(), shared.limits.max_body);
     let reading = async {
         loop {

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, dead_code, reason = "this is test code, and each test uses some of it")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cim::mof::Compiler;
@@ -27,6 +28,8 @@ pub(crate) struct Memory {
     pub(crate) called: Mutex<Vec<Called>>,
     /// Instances beyond the few, made when they are asked for.
     pub(crate) more: usize,
+    /// How many of those were made.
+    pub(crate) made: Arc<AtomicUsize>,
 }
 
 impl Memory {
@@ -67,7 +70,13 @@ impl Memory {
             let class = schema.class(instance.class.as_str()).unwrap();
             instance.path = Some(ObjectPath::of(instance, class).within(NAMESPACE));
         }
-        Self { schema, instances: Mutex::new(instances), called: Mutex::default(), more: 0 }
+        Self {
+            schema,
+            instances: Mutex::new(instances),
+            called: Mutex::default(),
+            more: 0,
+            made: Arc::default(),
+        }
     }
 
     pub(crate) fn settings() -> Settings {
@@ -177,7 +186,9 @@ impl Operations for Memory {
     fn instances(&self, _: &Call, _: &str, class: &str) -> Result<Instances, Failure> {
         let few = self.matching(class, &[]);
         let more = if self.schema.is_a("Msvm_ComputerSystem", class) { self.more } else { 0 };
-        let made = (0..more).map(|n| {
+        let count = Arc::clone(&self.made);
+        let made = (0..more).map(move |n| {
+            count.fetch_add(1, Ordering::Relaxed);
             let id = format!("10000000-0000-0000-0000-{n:012}");
             let mut made = machine(&id, &format!("made{n}"), 3);
             made.path = Some(system_path(&id));
