@@ -334,3 +334,48 @@ fn arrays_references_and_embedded_instances_reach_the_method() {
         }
     }
 }
+
+/// Numbers that look random and are the same each time (xorshift).
+fn random(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 16) as usize
+}
+
+#[test]
+fn damaged_recordings_get_a_reply_all_the_same() {
+    let (_, responder) = Memory::new().responder();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/requests");
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    let interesting: [&[u8]; 8] =
+        [b"<", b">", b"\"", b"&#0;", b"<![CDATA[", b"\xff\xfe", b"xmlns:s=\"\"", b"</s:Body>"];
+    for file in std::fs::read_dir(folder).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        for request in requests(&name) {
+            for _ in 0..60 {
+                let mut bytes = request.clone().into_bytes();
+                for _ in 0..=random(&mut state) % 3 {
+                    let at = random(&mut state) % bytes.len();
+                    match random(&mut state) % 4 {
+                        0 => bytes[at] ^= 1 << (random(&mut state) % 8),
+                        1 => bytes.truncate(at.max(1)),
+                        2 => drop(bytes.drain(at..(at + random(&mut state) % 40).min(bytes.len()))),
+                        _ => drop(bytes.splice(at..at, interesting[random(&mut state) % 8].iter().copied())),
+                    }
+                    if bytes.is_empty() {
+                        break;
+                    }
+                }
+                let answer = responder.answer(&somebody(), &bytes, None);
+                let reply = if answer.body.starts_with(b"<") {
+                    String::from_utf8(answer.body).unwrap()
+                } else {
+                    let units = answer.body[2..].chunks(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+                    char::decode_utf16(units).collect::<Result<_, _>>().unwrap()
+                };
+                Document::parse(&reply).unwrap();
+            }
+        }
+    }
+}
