@@ -131,8 +131,9 @@ pub trait Guest: Send + Sync {
     /// Waits until it has ended, at most `limit`. Whether it has.
     fn wait_stopped(&self, limit: Duration) -> bool;
 
-    /// Writes what its display shows to `path`, which is replaced at once or not at all.
-    fn screenshot(&self, path: &Path) -> Result<PictureFormat, GuestError>;
+    /// Writes what its display shows to `path`, which is replaced at once or not at all: as `wanted`, or as PPM where the
+    /// engine can only do that. Which it is, is returned.
+    fn screenshot(&self, path: &Path, wanted: PictureFormat) -> Result<PictureFormat, GuestError>;
 
     /// Presses and releases each chord in turn.
     fn send_keys(&self, chords: &[Chord]) -> Result<(), GuestError>;

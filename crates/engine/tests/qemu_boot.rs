@@ -90,7 +90,7 @@ fn generation_1_boots_from_ide_and_does_what_it_is_told() {
 
     // Display and keyboard.
     let picture = bench.path("screen.png");
-    assert_eq!(guest.screenshot(&picture).unwrap(), PictureFormat::Png);
+    assert_eq!(guest.screenshot(&picture, PictureFormat::Png).unwrap(), PictureFormat::Png);
     assert_eq!(&fs::read(&picture).unwrap()[..8], b"\x89PNG\r\n\x1a\n");
     guest.send_keys(&keys::from_text("Hello, World! `~[]{}\\|\n").unwrap()).unwrap();
     guest.send_keys(&["ctrl-alt-f2".parse().unwrap(), "meta".parse().unwrap()]).unwrap();

@@ -131,8 +131,8 @@ pub(crate) const VIRTUALIZATION: &[Association] = &[
     ),
     Association {
         says: |job, _, association| {
-            let creates =
-                job.get("JobType").and_then(Value::as_u64) == Some(crate::job_class::kind::REALIZE.into());
+            let creates = job.get("JobType").and_then(Value::as_u64)
+                == Some(crate::job_class::Kind::Realize.number().into());
             // 5 is *create*, 0 is *unknown*.
             let effect = if creates { 5_u16 } else { 0 };
             association.set("ElementEffects", Some(vec![effect].into()));

@@ -2,6 +2,8 @@
 
 use machine::Reason;
 
+/// A job does it.
+pub(crate) const STARTED: u32 = 4096;
 /// The vendor family's general failure, as jobs use it.
 pub(crate) const FAILED: u16 = 32768;
 

@@ -2,66 +2,135 @@
 
 use std::time::Duration;
 
-use cim::{Datetime, Instance};
-use jiff::Timestamp;
+use access::Action;
+use cim::{Datetime, Instance, Value, embedded};
+use jiff::{SignedDuration, Timestamp};
 use job::{State, Status};
+use machine::finding::{Finding, Severity};
+use machine::{Error, Reason};
 use uuid::Uuid;
+use wsman::Output;
 
+use crate::codes::{self, Family};
 use crate::ids;
+use crate::method::{Invocation, Refused, invalid};
+use crate::owner::Owner;
 use crate::system::datetime;
 use crate::world::World;
 
-/// Hyper-V's `JobType`s of what we do.
-pub(crate) mod kind {
-    pub(crate) const EXPORT: u16 = 62;
-    pub(crate) const SAVE: u16 = 13;
-    pub(crate) const REALIZE: u16 = 141;
+/// How long a finished job is told of (`TimeBeforeRemoval`).
+const REMOVAL: SignedDuration = SignedDuration::from_mins(5);
+
+/// Whether a job that finished then is forgotten.
+pub(crate) fn expired(finished: Timestamp) -> bool {
+    Timestamp::now().duration_since(finished) >= REMOVAL
+}
+
+/// What a job does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Start,
+    Stop,
+    Save,
+    Shutdown,
+    Export,
+    Validate,
+    Realize,
+}
+
+impl Kind {
+    /// Hyper-V's `JobType`.
+    pub(crate) fn number(self) -> u16 {
+        match self {
+            Self::Start => 11,
+            Self::Stop => 12,
+            Self::Save => 13,
+            Self::Shutdown => 15,
+            Self::Export => 62,
+            Self::Validate => 140,
+            Self::Realize => 141,
+        }
+    }
+
+    fn caption(self) -> &'static str {
+        match self {
+            Self::Start => "Starting Virtual Machine",
+            Self::Stop => "Turning Off Virtual Machine",
+            Self::Save => "Saving Virtual Machine",
+            Self::Shutdown => "Shutting Down Virtual Machine",
+            Self::Export => "Exporting Virtual Machine",
+            Self::Validate => "Validating Planned Virtual Machine",
+            Self::Realize => "Realizing Planned Virtual Machine",
+        }
+    }
 }
 
 /// Hyper-V's `JobState`s.
-mod state {
-    pub(super) const NEW: u16 = 2;
-    pub(super) const RUNNING: u16 = 4;
-    pub(super) const SUSPENDED: u16 = 5;
-    pub(super) const SHUTTING_DOWN: u16 = 6;
-    pub(super) const COMPLETED: u16 = 7;
-    pub(super) const KILLED: u16 = 9;
-    pub(super) const EXCEPTION: u16 = 10;
+pub(crate) mod state {
+    pub(crate) const NEW: u16 = 2;
+    pub(crate) const RUNNING: u16 = 4;
+    pub(crate) const SUSPENDED: u16 = 5;
+    pub(crate) const SHUTTING_DOWN: u16 = 6;
+    pub(crate) const COMPLETED: u16 = 7;
+    pub(crate) const KILLED: u16 = 9;
+    pub(crate) const EXCEPTION: u16 = 10;
     /// The vendor's: completed with warnings.
-    pub(super) const WITH_WARNINGS: u16 = 32768;
+    pub(crate) const WITH_WARNINGS: u16 = 32768;
 }
+
+/// `PerceivedSeverity` of what is worth knowing.
+const INFORMATION: u16 = 2;
+/// Of what did not stop the job.
+const WARNING: u16 = 3;
+/// Of what did.
+const MAJOR: u16 = 6;
 
 /// A problem of a job, for `GetErrorEx`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// Hyper-V's id of the message where it is known, else ours.
-    pub(crate) id: String,
-    pub(crate) message: String,
+    id: String,
+    message: String,
     /// What to do about it.
-    pub(crate) hint: Option<String>,
-    /// 3 for a warning, 6 for what failed the job (`PerceivedSeverity`).
-    pub(crate) severity: u16,
+    hint: Option<String>,
+    /// `PerceivedSeverity`.
+    severity: u16,
+}
+
+impl From<&Error> for Problem {
+    fn from(e: &Error) -> Self {
+        let hint = e.hint_text().map(str::to_owned);
+        Self { id: e.reason().id().to_owned(), message: e.chain(), hint, severity: MAJOR }
+    }
+}
+
+impl From<&Finding> for Problem {
+    fn from(finding: &Finding) -> Self {
+        let severity = match finding.severity {
+            Severity::Info => INFORMATION,
+            Severity::Warning => WARNING,
+            Severity::Error => MAJOR,
+        };
+        let id = finding.hyperv_id.map_or_else(|| finding.id.clone(), |id| id.to_string());
+        Self { id, message: finding.message.clone(), hint: finding.fix.clone(), severity }
+    }
 }
 
 /// A job as it is shown, whoever runs it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct JobView {
     pub(crate) id: Uuid,
-    pub(crate) kind: u16,
-    pub(crate) caption: &'static str,
+    pub(crate) kind: Kind,
     pub(crate) state: u16,
     pub(crate) status: String,
     pub(crate) percent: u8,
     /// A vendor code; 0 while all is well.
     pub(crate) error_code: u16,
-    pub(crate) error: Option<Problem>,
-    pub(crate) warnings: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
     pub(crate) cancellable: bool,
     pub(crate) owner: String,
     /// The machine it is about.
     pub(crate) subject: Option<Uuid>,
-    /// Whether it makes its subject (`ElementEffects` 5).
-    pub(crate) creates: bool,
     pub(crate) submitted: Timestamp,
     pub(crate) started: Option<Timestamp>,
     pub(crate) finished: Option<Timestamp>,
@@ -70,29 +139,33 @@ pub(crate) struct JobView {
 impl JobView {
     /// A job of the domain.
     pub(crate) fn of(status: &Status) -> Self {
-        let (kind, caption) = match status.kind.as_str() {
-            "export" => (kind::EXPORT, "Exporting Virtual Machine"),
-            "save" => (kind::SAVE, "Saving Virtual Machine"),
-            _ => (kind::REALIZE, "Realizing Planned Virtual Machine"),
-        };
-        let problem = |p: &job::Failure, severity| Problem {
-            id: p.id.clone(),
-            message: p.message.clone(),
-            hint: p.hint.clone(),
-            severity,
-        };
-        let warning = |w: &job::Warning| Problem {
-            id: w.id.clone(),
-            message: w.message.clone(),
-            hint: w.hint.clone(),
-            severity: 3,
-        };
+        let mut problems: Vec<_> = status
+            .warnings
+            .iter()
+            .map(|w| Problem {
+                id: w.id.clone(),
+                message: w.message.clone(),
+                hint: w.hint.clone(),
+                severity: WARNING,
+            })
+            .collect();
         let over = status.state.is_finished();
-        let failed = over && !status.state.is_success();
+        if let Some(e) = status.error.as_ref().filter(|_| over && !status.state.is_success()) {
+            let why = Problem {
+                id: e.id.clone(),
+                message: e.message.clone(),
+                hint: e.hint.clone(),
+                severity: MAJOR,
+            };
+            problems.insert(0, why);
+        }
         Self {
             id: status.id.0,
-            kind,
-            caption,
+            kind: match status.kind.as_str() {
+                "export" => Kind::Export,
+                "save" => Kind::Save,
+                _ => Kind::Realize,
+            },
             state: match status.state {
                 State::Queued => state::NEW,
                 State::Running if status.cancel_requested => state::SHUTTING_DOWN,
@@ -107,20 +180,46 @@ impl JobView {
             status: status.phase.clone(),
             percent: status.percent,
             error_code: match (&status.error, status.state) {
-                (Some(error), State::Failed) => crate::codes::job_error(&error.id),
-                (None, State::Failed) => crate::codes::FAILED,
+                (Some(error), State::Failed) => codes::job_error(&error.id),
+                (None, State::Failed) => codes::FAILED,
                 _ => 0,
             },
-            error: status.error.as_ref().filter(|_| failed).map(|e| problem(e, 6)),
-            warnings: status.warnings.iter().map(warning).collect(),
+            problems,
             cancellable: !over && !status.cancel_requested,
             owner: status.owner.clone(),
             subject: status.subject.as_deref().and_then(|id| Uuid::try_parse(id).ok()),
-            creates: kind == kind::REALIZE,
             submitted: status.submitted,
             started: status.started,
             finished: status.finished,
         }
+    }
+
+    /// How it ended, of one that was begun here.
+    pub(crate) fn end(&mut self, end: Result<Vec<Problem>, Error>) {
+        self.finished = Some(Timestamp::now());
+        match end {
+            Ok(problems) => {
+                let worst = problems.iter().map(|p| p.severity).max().unwrap_or(0);
+                (self.state, self.error_code) = match worst {
+                    MAJOR.. => (state::EXCEPTION, codes::job_error(Reason::NotCompatible.id())),
+                    WARNING.. => (state::WITH_WARNINGS, 0),
+                    _ => (state::COMPLETED, 0),
+                };
+                self.problems = problems;
+            }
+            Err(e) => {
+                self.state = state::EXCEPTION;
+                self.error_code = codes::job_error(e.reason().id());
+                self.problems = vec![Problem::from(&e)];
+            }
+        }
+        if self.state != state::EXCEPTION {
+            self.percent = 100;
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        matches!(self.state, state::COMPLETED | state::KILLED | state::EXCEPTION | state::WITH_WARNINGS)
     }
 
     /// How it is, as `OperationalStatus` and `StatusDescriptions` say it.
@@ -136,18 +235,19 @@ impl JobView {
 pub(crate) fn concrete_job(_: &World, job: &JobView) -> Vec<Instance> {
     let (health, described) = job.health();
     let end = job.finished.unwrap_or_else(Timestamp::now);
-    let elapsed = job.started.map(|at| end.duration_since(at).unsigned_abs()).unwrap_or(Duration::ZERO);
+    let elapsed = job.started.map_or(Duration::ZERO, |at| end.duration_since(at).unsigned_abs());
+    let caption = job.kind.caption();
     let mut instance = Instance::new("Msvm_ConcreteJob")
         .with("InstanceID", ids::guid(job.id))
-        .with("Caption", job.caption)
-        .with("Description", job.caption)
-        .with("ElementName", job.caption)
-        .with("Name", job.caption)
+        .with("Caption", caption)
+        .with("Description", caption)
+        .with("ElementName", caption)
+        .with("Name", caption)
         .with("OperationalStatus", vec![health])
         .with("StatusDescriptions", vec![described])
         .with("Status", if health == 2 { "OK" } else { "Error" })
         .with("HealthState", if health == 6 { 20_u16 } else { 5 })
-        .with("JobType", job.kind)
+        .with("JobType", job.kind.number())
         .with("JobState", job.state)
         .with("JobStatus", job.status.clone())
         .with("PercentComplete", u16::from(job.percent))
@@ -159,9 +259,90 @@ pub(crate) fn concrete_job(_: &World, job: &JobView) -> Vec<Instance> {
         .with("ElapsedTime", Datetime::interval(elapsed))
         .with("TimeOfLastStateChange", datetime(job.finished.or(job.started).unwrap_or(job.submitted)));
     instance.set("StartTime", job.started.map(|at| datetime(at).into()));
-    if let Some(error) = &job.error {
+    if let Some(error) = job.problems.iter().find(|p| p.severity >= MAJOR) {
         instance.set("ErrorDescription", Some(error.message.clone().into()));
         instance.set("ErrorSummaryDescription", Some(error.message.clone().into()));
     }
     vec![instance]
+}
+
+/// The job that a method was called on.
+fn called<'i>(invocation: &'i Invocation<'_>) -> Result<&'i JobView, Refused> {
+    match &invocation.owner {
+        Owner::Job(job) => Ok(job),
+        _ => Err(invalid("path", "no job")),
+    }
+}
+
+/// The problem as the text of an `Msvm_Error`.
+fn error_text(invocation: &Invocation<'_>, problem: &Problem) -> String {
+    let mut error = Instance::new("Msvm_Error")
+        .with("MessageID", problem.id.clone())
+        .with("Message", problem.message.clone())
+        .with("MessageArguments", Vec::<String>::new())
+        .with("OwningEntity", "Slipway")
+        // 4 is *software error*.
+        .with("ErrorType", 4_u16)
+        .with("PerceivedSeverity", problem.severity)
+        .with("ProbableCause", 0_u16)
+        // CIM_ERR_FAILED.
+        .with("CIMStatusCode", 1_u32);
+    if let Some(hint) = &problem.hint {
+        error.set("RecommendedActions", Some(vec![hint.clone()].into()));
+    }
+    embedded::write(&error, invocation.schema())
+}
+
+pub(crate) fn get_error(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    let job = called(invocation)?;
+    let first = job.problems.first().filter(|_| job.is_finished());
+    let error = first.map(|problem| error_text(invocation, problem).into());
+    Ok(Output::new(0_u32).with("Error", error))
+}
+
+pub(crate) fn get_error_ex(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    let job = called(invocation)?;
+    let all: Vec<String> = job.problems.iter().map(|problem| error_text(invocation, problem)).collect();
+    let errors = (job.is_finished() && !all.is_empty()).then(|| all.into());
+    Ok(Output::new(0_u32).with("Errors", errors))
+}
+
+/// Asks a job to end: 4 *terminate*, 5 *kill*. Nothing else is done to jobs.
+pub(crate) fn request_state_change(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    const INVALID_TRANSITION: u32 = 4097;
+    const NO_TIMEOUT: u32 = 4098;
+    let job = called(invocation)?;
+    // Whoever began it may end it, and whoever may begin such a thing.
+    if job.owner != invocation.call.principal.user {
+        invocation.permit(Action::Operate, job.subject)?;
+    }
+    if invocation.given("TimeoutPeriod").and_then(|v| v.as_str().map(str::is_empty)) == Some(false)
+        || matches!(invocation.given("TimeoutPeriod"), Some(Value::Datetime(at)) if at.micros() != Some(0))
+    {
+        return Ok(Output::new(NO_TIMEOUT));
+    }
+    match invocation.number("RequestedState")? {
+        4 | 5 if job.is_finished() => Ok(Output::new(INVALID_TRANSITION)),
+        4 | 5 if !job.cancellable => {
+            Err(Refused::new(Reason::NotSupported, "this job cannot be ended; it ends by itself"))
+        }
+        4 | 5 => match invocation.world.host.jobs().cancel(job::JobId(job.id)) {
+            Ok(()) => Ok(Output::new(0_u32)),
+            Err(e) => Ok(Output::new(match e.kind() {
+                job::CancelErrorKind::NotFound | job::CancelErrorKind::Finished => INVALID_TRANSITION,
+                job::CancelErrorKind::Undoing => codes::code(Family::JobState, Reason::Busy),
+                _ => codes::code(Family::JobState, Reason::Store),
+            })),
+        },
+        2 | 3 | 6 => Err(Refused::new(Reason::NotSupported, "a job is begun once and not held up")),
+        other => Err(invalid("RequestedState", format!("{other} is no state that a job can be asked for"))),
+    }
+}
+
+/// `FormatError`: what errors say, as one text.
+pub(crate) fn format_error(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    let errors = invocation.given("Errors").ok_or_else(|| invalid("Errors", "missing"))?;
+    let errors = embedded::read_all(errors, invocation.schema()).map_err(|e| invalid("Errors", e))?;
+    let messages: Vec<_> = errors.iter().filter_map(|error| error.text("Message")).collect();
+    Ok(Output::new(0_u32).with("ErrorMessage", Some(messages.join("\r\n").into())))
 }

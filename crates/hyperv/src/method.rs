@@ -2,9 +2,11 @@
 //!
 //! A method that the schema declares and that nothing here does answers *not supported* in its own codes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use cim::{Class, Instance, Method as Declared, Name, ObjectPath, Schema, Value};
+use access::Action;
+use cim::{Class, Instance, Method as Declared, Name, ObjectPath, Schema, Value, embedded};
 use machine::Reason;
 use uuid::Uuid;
 use wsman::{Call, Failure, FailureKind, Output};
@@ -14,23 +16,23 @@ use crate::ids;
 use crate::owner::Owner;
 use crate::provider::Namespace;
 use crate::world::World;
+use crate::{console, define, job_class, package, resource, state, summary};
 
 /// A call of a method, on its way to the domain.
 pub(crate) struct Invocation<'c> {
     pub(crate) world: &'c Arc<World>,
     pub(crate) namespace: &'c Arc<Namespace>,
     pub(crate) call: &'c Call,
-    /// The instance it was called on.
-    #[expect(dead_code, reason = "used by methods of the next change")]
-    pub(crate) target: Instance,
-    /// What that is part of.
-    #[expect(dead_code, reason = "used by methods of the next change")]
+    /// What the instance that it was called on is part of.
     pub(crate) owner: Owner,
     parameters: Vec<(Name, Option<Value>)>,
 }
 
 /// Why a method does not do it: a reason that becomes a number, and a sentence for the log.
 pub(crate) type Refused = machine::Error;
+
+/// Most instances that one parameter carries.
+const MAX_INSTANCES: usize = 256;
 
 /// What a method does.
 type Does = fn(&Invocation<'_>) -> Result<Output, Refused>;
@@ -47,11 +49,39 @@ const fn method(class: &'static str, name: &'static str, does: Does) -> Method {
     Method { class, name, does }
 }
 
+const SYSTEM: &str = "Msvm_ComputerSystem";
+const PLANNED: &str = "Msvm_PlannedComputerSystem";
+const JOB: &str = "Msvm_ConcreteJob";
+const KEYBOARD: &str = "Msvm_Keyboard";
+const SHUTDOWN: &str = "Msvm_ShutdownComponent";
 const MANAGEMENT: &str = "Msvm_VirtualSystemManagementService";
 
 /// Everything that is served.
-pub(crate) const METHODS: &[Method] =
-    &[method(MANAGEMENT, "GetSummaryInformation", crate::summary::get_summary_information)];
+pub(crate) const METHODS: &[Method] = &[
+    method(SYSTEM, "RequestStateChange", state::request_state_change),
+    method(PLANNED, "RequestStateChange", state::request_state_change),
+    method(SHUTDOWN, "InitiateShutdown", state::initiate_shutdown),
+    method(JOB, "RequestStateChange", job_class::request_state_change),
+    method(JOB, "GetError", job_class::get_error),
+    method(JOB, "GetErrorEx", job_class::get_error_ex),
+    method(KEYBOARD, "TypeText", console::type_text),
+    method(KEYBOARD, "TypeKey", console::type_key),
+    method(KEYBOARD, "TypeCtrlAltDel", console::type_ctrl_alt_del),
+    method(MANAGEMENT, "GetSummaryInformation", summary::get_summary_information),
+    method(MANAGEMENT, "GetVirtualSystemThumbnailImage", console::thumbnail),
+    method(MANAGEMENT, "FormatError", job_class::format_error),
+    method(MANAGEMENT, "ExportSystemDefinition", package::export),
+    method(MANAGEMENT, "ImportSystemDefinition", package::import),
+    method(MANAGEMENT, "ValidatePlannedSystem", package::validate),
+    method(MANAGEMENT, "RealizePlannedSystem", package::realize),
+    method(MANAGEMENT, "GetDefinitionFileSummaryInformation", package::summaries),
+    method(MANAGEMENT, "DefineSystem", define::define_system),
+    method(MANAGEMENT, "DestroySystem", define::destroy_system),
+    method(MANAGEMENT, "ModifySystemSettings", define::modify_system_settings),
+    method(MANAGEMENT, "AddResourceSettings", resource::add),
+    method(MANAGEMENT, "ModifyResourceSettings", resource::modify),
+    method(MANAGEMENT, "RemoveResourceSettings", resource::remove),
+];
 
 /// The codes that a declared method answers in, as its value map tells.
 pub(crate) fn family(class: &Class, method: &Declared) -> Family {
@@ -63,7 +93,8 @@ pub(crate) fn family(class: &Class, method: &Declared) -> Family {
         Family::Image
     } else if method.name == "RequestStateChange" && class.name == "Msvm_ConcreteJob" {
         Family::JobState
-    } else if has("32775") || has("32770") || map.is_none() {
+    // A planned system inherits its page from CIM, and is asked by the same clients as a machine.
+    } else if has("32775") || has("32770") || map.is_none() || method.name == "RequestStateChange" {
         Family::Vendor
     } else {
         Family::Dmtf
@@ -95,7 +126,7 @@ pub(crate) fn invoke(
     let served = METHODS.iter().find(|m| target.class == m.class && declared.name == m.name);
     let done = match served {
         Some(method) => {
-            let invocation = Invocation { world, namespace, call, target, owner, parameters };
+            let invocation = Invocation { world, namespace, call, owner, parameters };
             (method.does)(&invocation)
         }
         None => Err(Refused::new(
@@ -104,7 +135,7 @@ pub(crate) fn invoke(
         )),
     };
     Ok(match done {
-        Ok(output) => whole(declared, output),
+        Ok(output) => whole(&namespace.schema, declared, output),
         Err(refused) => {
             tracing::info!(
                 user = call.principal.user,
@@ -113,23 +144,87 @@ pub(crate) fn invoke(
                 "{}",
                 refused.chain()
             );
-            whole(declared, Output::new(codes::code(family, refused.reason())))
+            whole(&namespace.schema, declared, Output::new(codes::code(family, refused.reason())))
         }
     })
 }
 
-/// `output` with every output parameter there, in the declared order and spelling.
-fn whole(declared: &Declared, mut output: Output) -> Output {
+/// `output` with every output parameter there, in the declared order and spelling. Instances are texts where the declaration
+/// wants a string that carries one, and not an object.
+fn whole(schema: &Schema, declared: &Declared, mut output: Output) -> Output {
     let parameters = declared.parameters.iter().filter(|p| p.output).map(|p| {
         let at = output.parameters.iter().position(|(name, _)| *name == p.name);
-        (p.name.clone(), at.and_then(|at| output.parameters.swap_remove(at).1))
+        let value = at.and_then(|at| output.parameters.swap_remove(at).1);
+        let as_text = p.embedded().is_some() && p.qualifier("CIMType").is_none();
+        (p.name.clone(), value.map(|value| if as_text { texts(schema, value) } else { value }))
     });
     let parameters = parameters.collect();
     debug_assert!(output.parameters.is_empty(), "{} returns {:?}", declared.name, output.parameters);
     Output { returned: output.returned, parameters }
 }
 
+fn texts(schema: &Schema, value: Value) -> Value {
+    match value {
+        Value::Array(all) => Value::Array(all.into_iter().map(|one| texts(schema, one)).collect()),
+        Value::Object(instance) => embedded::write(&instance, schema).into(),
+        other => other,
+    }
+}
+
 impl Invocation<'_> {
+    /// Refuses what the caller may not do.
+    pub(crate) fn permit(&self, action: Action, machine: Option<Uuid>) -> Result<(), Refused> {
+        if self.world.may(self.call, action, machine) {
+            return Ok(());
+        }
+        let user = &self.call.principal.user;
+        Err(Refused::new(Reason::AccessDenied, format!("`{user}` may not {} here", action.word()))
+            .hint("an administrator grants it: slipway user set"))
+    }
+
+    /// The answer for what a job does.
+    pub(crate) fn started(&self, job: Uuid) -> Output {
+        let path = self.world.path("Msvm_ConcreteJob").with("InstanceID", ids::guid(job));
+        Output::new(codes::STARTED).with("Job", Some(path.into()))
+    }
+
+    /// A number that must be there.
+    pub(crate) fn number(&self, name: &str) -> Result<u64, Refused> {
+        self.given(name).and_then(Value::as_u64).ok_or_else(|| invalid(name, "missing, or no number"))
+    }
+
+    /// A text that must be there and not empty.
+    pub(crate) fn text(&self, name: &str) -> Result<&str, Refused> {
+        let text = self.given(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        text.ok_or_else(|| invalid(name, "missing, or empty"))
+    }
+
+    /// A file or folder of this host that a parameter names as Windows does.
+    pub(crate) fn file(&self, name: &str) -> Result<PathBuf, Refused> {
+        self.world.settings.paths.resolve(self.text(name)?)
+    }
+
+    /// The instances that a parameter carries; none when it is missing.
+    pub(crate) fn instances(&self, name: &str) -> Result<Vec<Instance>, Refused> {
+        let Some(value) = self.given(name) else { return Ok(Vec::new()) };
+        if value.elements().len() > MAX_INSTANCES {
+            return Err(invalid(name, format!("more than {MAX_INSTANCES} instances")));
+        }
+        embedded::read_all(value, self.schema()).map_err(|e| invalid(name, e))
+    }
+
+    /// The one instance that a parameter carries, of `class` or one below it; none when the parameter is missing or empty.
+    pub(crate) fn instance(&self, name: &str, class: &str) -> Result<Option<Instance>, Refused> {
+        if self.given(name).and_then(Value::as_str).is_some_and(|text| text.trim().is_empty()) {
+            return Ok(None);
+        }
+        let Some(instance) = self.instances(name)?.into_iter().next() else { return Ok(None) };
+        if !self.schema().is_a(instance.class.as_str(), class) {
+            return Err(invalid(name, format!("expected {class}, not {}", instance.class)));
+        }
+        Ok(Some(instance))
+    }
+
     pub(crate) fn schema(&self) -> &Schema {
         &self.namespace.schema
     }

@@ -9,6 +9,7 @@ use wsman::{Call, Failure, FailureKind, Instances, Operations, Output, Walk};
 use crate::provider::{CIMV2, Namespace, VIRTUALIZATION};
 use crate::schema;
 use crate::settings::Settings;
+use crate::tasks::Tasks;
 use crate::world::World;
 
 /// Hyper-V's classes over a host.
@@ -24,7 +25,7 @@ impl Hyperv {
     /// None that a test does not find: the schema is part of the program.
     pub fn new(host: Arc<Host>, settings: Settings) -> Result<Self, schema::Error> {
         Ok(Self {
-            world: Arc::new(World { host, settings }),
+            world: Arc::new(World { host, settings, tasks: Tasks::default() }),
             namespaces: [
                 Arc::new(Namespace::virtualization(schema::virtualization()?)),
                 Arc::new(Namespace::cimv2(schema::cimv2()?)),

@@ -63,10 +63,7 @@ impl Owner {
     pub(crate) fn id(&self) -> OwnerId {
         match self {
             Self::Host => OwnerId::Host,
-            Self::Machine(machine) => match **machine {
-                Machine::Real(ref view) => OwnerId::Machine(view.record.id),
-                Machine::Planned(ref view) => OwnerId::Planned(view.record.id),
-            },
+            Self::Machine(machine) => machine.owner(),
             Self::Switch(switch) => OwnerId::Switch(switch.id),
             Self::Job(job) => OwnerId::Job(job.id),
         }
@@ -90,6 +87,13 @@ pub(crate) struct Disk<'m> {
 }
 
 impl Machine {
+    pub(crate) fn owner(&self) -> OwnerId {
+        match self {
+            Self::Real(view) => OwnerId::Machine(view.record.id),
+            Self::Planned(view) => OwnerId::Planned(view.record.id),
+        }
+    }
+
     pub(crate) fn id(&self) -> Uuid {
         match self {
             Self::Real(view) => view.record.id,

@@ -153,6 +153,18 @@ impl Namespace {
             .collect()
     }
 
+    /// The same of a machine at hand.
+    pub(crate) fn made_of(&self, world: &World, machine: &Machine, class: &str) -> Vec<Instance> {
+        let providers = self.of(class).filter_map(|(provider, class)| match provider.source {
+            Source::Machine(make) => Some((make, class)),
+            _ => None,
+        });
+        let placed = |class: &Class, one: Instance| fill::placed(class, &one, world.host_name(), self.name);
+        providers
+            .flat_map(|(make, class)| make(world, machine).into_iter().map(move |one| placed(class, one)))
+            .collect()
+    }
+
     /// Every instance of `class` and of those below it that the caller may see, made as they are taken.
     pub(crate) fn list(
         self: &Arc<Self>,

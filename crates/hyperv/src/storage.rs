@@ -4,7 +4,9 @@
 //! A drive's id says where it is plugged in (`…\controller\number\slot\D`); what is in it has the same id with `L`.
 
 use cim::{Instance, ObjectPath};
+use machine::position::EMPTY_DRIVE;
 use machine::settings::{Controller, ControllerKind, Drive, Media};
+use uuid::Uuid;
 
 use crate::ids;
 use crate::owner::Machine;
@@ -29,6 +31,49 @@ fn controller_id(machine: &Machine, controller: &Controller) -> String {
 
 fn drive_id(machine: &Machine, controller: &Controller, drive: &Drive) -> String {
     format!(r"{}\{}\D", controller_id(machine, controller), drive.slot)
+}
+
+/// A place on a controller, as an id names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) controller: Uuid,
+    pub(crate) number: u32,
+    pub(crate) slot: u32,
+}
+
+impl Place {
+    /// The place in the id of a drive, or of what is in it.
+    pub(crate) fn parse(id: &str) -> Option<Self> {
+        let mut parts = id.split('\\').skip(1);
+        let place = Self {
+            controller: Uuid::try_parse(parts.next()?).ok()?,
+            number: parts.next()?.parse().ok()?,
+            slot: parts.next()?.parse().ok()?,
+        };
+        (matches!(parts.next(), Some("D" | "L" | "d" | "l")) && parts.next().is_none()).then_some(place)
+    }
+
+    /// What is there.
+    fn media<'m>(&self, machine: &'m Machine) -> Option<&'m Media> {
+        let mut controllers = machine.settings().controllers.iter();
+        let controller = controllers.find(|c| c.instance == self.controller && c.number == self.number)?;
+        controller.drives.iter().find(|d| d.slot == self.slot).map(|d| &d.media)
+    }
+
+    pub(crate) fn is_dvd(&self, machine: &Machine) -> bool {
+        matches!(self.media(machine), Some(Media::Dvd { .. }))
+    }
+}
+
+/// The disk that the settings of that id are of.
+pub(crate) fn disk_at(machine: &Machine, id: &str) -> Option<Uuid> {
+    if ids::owner(id) != Some(machine.id()) {
+        return None;
+    }
+    match Place::parse(id)?.media(machine)? {
+        Media::Disk { disk } => Some(*disk),
+        _ => None,
+    }
 }
 
 fn settings_path(world: &World, class: &str, id: &str) -> ObjectPath {
@@ -86,6 +131,7 @@ pub(crate) fn resources(world: &World, machine: &Machine) -> Vec<Instance> {
                 Media::Other { kind } if kind.to_lowercase().contains("floppy") => {
                     (14, sub_type::DISKETTE_DRIVE, "Diskette Drive")
                 }
+                Media::Other { kind } if kind == EMPTY_DRIVE => (17, sub_type::DISK_DRIVE, "Hard Drive"),
                 Media::Other { .. } => (17, "Microsoft:Hyper-V:Physical Disk Drive", "Hard Drive"),
             };
             let slot = drive.slot.to_string();

@@ -31,7 +31,7 @@ pub(crate) fn enabled_state(power: PowerState) -> (u16, Option<&'static str>) {
 pub(crate) fn status(world: &World, machine: &Machine) -> (Vec<u16>, Vec<&'static str>) {
     let job = machine.real().and_then(|view| view.job).and_then(|id| world.job(id));
     match job.map(|job| job.kind) {
-        Some(crate::job_class::kind::EXPORT) => {
+        Some(crate::job_class::Kind::Export) => {
             (vec![11, 32773], vec!["In service", "Exporting Virtual Machine"])
         }
         _ => (vec![2], vec!["Operating normally"]),

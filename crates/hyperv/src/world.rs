@@ -8,13 +8,15 @@ use machine::{Host, Reason};
 use uuid::Uuid;
 use wsman::{Call, Failure, FailureKind};
 
-use crate::job_class::JobView;
+use crate::job_class::{JobView, expired};
 use crate::owner::{Machine, Owner, OwnerId, Scope};
 use crate::settings::Settings;
+use crate::tasks::Tasks;
 
 pub(crate) struct World {
     pub(crate) host: Arc<Host>,
     pub(crate) settings: Settings,
+    pub(crate) tasks: Tasks,
 }
 
 impl World {
@@ -108,17 +110,24 @@ impl World {
 
     /// Jobs that are not forgotten.
     pub(crate) fn job_ids(&self) -> Vec<Uuid> {
-        self.host.jobs().list(&job::Filter::default()).into_iter().filter(kept).map(|s| s.id.0).collect()
+        let ours = self.tasks.ids(None).into_iter();
+        ours.chain(self.domain_jobs(&job::Filter::default())).collect()
     }
 
     /// Those about `machine`.
     pub(crate) fn jobs_of(&self, machine: Uuid) -> Vec<Uuid> {
         let filter = job::Filter { subject: Some(machine.to_string()), ..job::Filter::default() };
-        self.host.jobs().list(&filter).into_iter().filter(kept).map(|s| s.id.0).collect()
+        let ours = self.tasks.ids(Some(machine)).into_iter();
+        ours.chain(self.domain_jobs(&filter)).collect()
+    }
+
+    fn domain_jobs(&self, filter: &job::Filter) -> impl Iterator<Item = Uuid> + use<> {
+        self.host.jobs().list(filter).into_iter().filter(kept).map(|status| status.id.0)
     }
 
     pub(crate) fn job(&self, id: Uuid) -> Option<JobView> {
-        self.host.jobs().get(job::JobId(id)).filter(kept).map(|status| JobView::of(&status))
+        let domain = || self.host.jobs().get(job::JobId(id)).filter(kept).map(|s| JobView::of(&s));
+        self.tasks.get(id).or_else(domain)
     }
 
     /// A path in the namespace of Hyper-V on this host, to which keys are added.
@@ -129,11 +138,8 @@ impl World {
     }
 }
 
-/// How long a finished job is told of (`TimeBeforeRemoval`).
-const REMOVAL: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
-
 fn kept(status: &job::Status) -> bool {
-    status.finished.is_none_or(|at| jiff::Timestamp::now().duration_since(at) < REMOVAL)
+    !status.finished.is_some_and(expired)
 }
 
 /// A failure of the domain where there is no return value to carry it.

@@ -20,6 +20,55 @@ pub struct Picture {
     pub media_type: &'static str,
 }
 
+/// What a guest's display showed, pixel by pixel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pixels {
+    width: usize,
+    height: usize,
+    /// A PPM; the pixels begin at `at`, three bytes each.
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Pixels {
+    /// Those of a PPM (`P6`, 8 bits a colour) as engines write it; none when it is not that.
+    fn of_ppm(bytes: Vec<u8>) -> Option<Self> {
+        let mut at = 0;
+        let mut word = || {
+            let rest = bytes.get(at..)?;
+            let length = rest.iter().position(u8::is_ascii_whitespace).filter(|length| *length < 16)?;
+            at += length + 1;
+            std::str::from_utf8(rest.get(..length)?).ok()
+        };
+        let plain = word()? == "P6";
+        let (width, height) = (word()?.parse::<usize>().ok()?, word()?.parse::<usize>().ok()?);
+        let deep = word()? == "255";
+        let needed = width.checked_mul(height)?.checked_mul(3)?;
+        let whole = plain && deep && width > 0 && height > 0 && bytes.len() - at >= needed;
+        whole.then_some(Self { width, height, bytes, at })
+    }
+
+    /// Red, green and blue of one pixel of a smaller or larger picture: number `x` of so many in a row, in row `y` of so
+    /// many. The mean of the pixels that it stands for; numbers beyond the picture are its edge.
+    pub fn average(&self, (x, width): (usize, usize), (y, height): (usize, usize)) -> [u8; 3] {
+        let span = |n: usize, of: usize, size: usize| {
+            let first = (n * size / of.max(1)).min(size - 1);
+            first..((n + 1) * size / of.max(1)).clamp(first + 1, size)
+        };
+        let (mut sum, mut count) = ([0_u64; 3], 0);
+        for row in span(y, height, self.height) {
+            for column in span(x, width, self.width) {
+                let at = self.at + (row * self.width + column) * 3;
+                for (sum, colour) in sum.iter_mut().zip(&self.bytes[at..]) {
+                    *sum += u64::from(*colour);
+                }
+                count += 1;
+            }
+        }
+        sum.map(|sum| (sum / count) as u8)
+    }
+}
+
 /// Where a guest's console is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsolePlaces {
@@ -70,12 +119,31 @@ impl Host {
     /// # Errors
     /// No guest runs, or it has no picture to give.
     pub fn screenshot(&self, id: Uuid, max: u64) -> Result<Picture> {
+        let (bytes, format) = self.picture(id, PictureFormat::Png, max)?;
+        let media_type = match format {
+            PictureFormat::Png => "image/png",
+            PictureFormat::Ppm => "image/x-portable-pixmap",
+        };
+        Ok(Picture { bytes, media_type })
+    }
+
+    /// The same as pixels, for whoever makes another picture of it.
+    ///
+    /// # Errors
+    /// As [`Self::screenshot`].
+    pub fn pixels(&self, id: Uuid, max: u64) -> Result<Pixels> {
+        let (bytes, _) = self.picture(id, PictureFormat::Ppm, max)?;
+        Pixels::of_ppm(bytes)
+            .ok_or_else(|| Error::new(Reason::Engine, "the engine gave a picture that cannot be read"))
+    }
+
+    fn picture(&self, id: Uuid, wanted: PictureFormat, max: u64) -> Result<(Vec<u8>, PictureFormat)> {
         let (record, _) = self.record(id)?;
         let guest = self.guest(id)?;
         // The engine writes it, so it must be where the engine may write.
         let dir = self.places(&record).runtime;
         let path = dir.join(format!("screen-{}.tmp", Uuid::new_v4().simple()));
-        let taken = guest.screenshot(&path).map_err(|e| {
+        let taken = guest.screenshot(&path, wanted).map_err(|e| {
             Error::new(Reason::Engine, format!("cannot take a picture of `{}`", record.settings.name))
                 .caused_by(e)
         });
@@ -89,11 +157,7 @@ impl Host {
             if bytes.len() as u64 > max {
                 return Err(Error::new(Reason::Engine, format!("the picture is larger than {max} bytes")));
             }
-            let media_type = match format {
-                PictureFormat::Png => "image/png",
-                PictureFormat::Ppm => "image/x-portable-pixmap",
-            };
-            Ok(Picture { bytes, media_type })
+            Ok((bytes, format))
         });
         let _ = fs::remove_file(&path);
         picture
@@ -125,5 +189,25 @@ impl Host {
         guest
             .send_keys(&presses)
             .map_err(|e| Error::new(Reason::Engine, "the guest took no keys").caused_by(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pixels;
+
+    #[test]
+    fn a_picture_is_made_smaller_by_its_means_and_larger_by_its_pixels() {
+        let mut ppm = b"P6\n2 2\n255\n".to_vec();
+        ppm.extend([0, 0, 0, 100, 0, 0, 0, 200, 0, 100, 200, 40]);
+        let pixels = Pixels::of_ppm(ppm.clone()).unwrap();
+        assert_eq!(pixels.average((0, 1), (0, 1)), [50, 100, 10]);
+        assert_eq!(pixels.average((1, 2), (1, 2)), [100, 200, 40]);
+        assert_eq!(pixels.average((7, 8), (0, 8)), [100, 0, 0]);
+        for bad in [&b"P6\n2 2\n255\n"[..], b"P5\n1 1\n255\nabc", b"P6\n0 1\n255\n", b"P6 1 1 255", b""] {
+            assert_eq!(Pixels::of_ppm(bad.to_vec()), None, "{bad:?}");
+        }
+        ppm.pop();
+        assert_eq!(Pixels::of_ppm(ppm), None);
     }
 }

@@ -17,6 +17,7 @@ use crate::exported::exported_key;
 use crate::host::{Host, MachineView};
 use crate::litter::Litter;
 use crate::names::safe_file_name;
+use crate::position::{PositionEdit, Put, add_controller};
 use crate::power::{PowerState, Request};
 use crate::record::{self, DISKS, MachineRecord, REALIZED, machine_key};
 use crate::settings::{
@@ -124,13 +125,19 @@ pub struct MachineEdit {
     /// Disks to detach, by id; owned files are deleted.
     #[serde(default)]
     pub remove_disks: Vec<Uuid>,
+    /// Controllers to add.
+    #[serde(default)]
+    pub add_controllers: Vec<ControllerKind>,
+    /// What is put into positions of controllers, in this order, after everything else.
+    #[serde(default)]
+    pub positions: Vec<PositionEdit>,
     /// Adds a DVD drive when there is none, and puts this image in (`Some(None)` ejects). Works on a running guest too.
     #[serde(default)]
     pub dvd: Option<Option<PathBuf>>,
 }
 
 /// A change of one adapter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdapterEdit {
     /// Its number from 0 in the settings' order; one beyond the last adds an adapter.
     pub index: usize,
@@ -143,6 +150,9 @@ pub struct AdapterEdit {
     /// A fixed address (`Some(None)`: derived again).
     #[serde(default)]
     pub mac: Option<Option<Mac>>,
+    /// Another name.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Remove it.
     #[serde(default)]
     pub remove: bool,
@@ -446,7 +456,8 @@ impl Host {
         }
         let mut operations = Vec::new();
         let mut doomed = Vec::new();
-        let mut disks: Vec<DiskRecord> = if edit.add_disks.is_empty() && edit.hardware.is_none() {
+        let untouched = edit.add_disks.is_empty() && edit.positions.is_empty() && edit.hardware.is_none();
+        let mut disks: Vec<DiskRecord> = if untouched {
             Vec::new()
         } else {
             settings
@@ -468,11 +479,31 @@ impl Host {
         disks.retain(|d| !edit.remove_disks.contains(&d.id));
         let mut litter = Litter::new(self);
         let _files = self.disk_files();
-        let made = self.make_disks(id, &record.home, &settings.name, &edit.add_disks, &disks, &mut litter)?;
-        for disk in made {
+        for kind in &edit.add_controllers {
+            add_controller(settings, *kind, &|| self.fresh_id())?;
+        }
+        let placed = edit.positions.iter().filter_map(|p| match &p.put {
+            Put::Disk(disk) => Some(disk.clone()),
+            _ => None,
+        });
+        let wanted: Vec<NewDisk> = edit.add_disks.iter().cloned().chain(placed).collect();
+        let mut made =
+            self.make_disks(id, &record.home, &settings.name, &wanted, &disks, &mut litter)?.into_iter();
+        for disk in made.by_ref().take(edit.add_disks.len()) {
             plug(settings, Media::Disk { disk: disk.id }, &|| self.fresh_id())?;
             operations.push(record::put(format!("{DISKS}{}", disk.id), &disk)?);
             disks.push(disk);
+        }
+        for position in &edit.positions {
+            let disk = matches!(position.put, Put::Disk(_)).then(|| made.next()).flatten();
+            if let Some(gone) = position.apply(settings, disk.as_ref().map(|d| d.id))? {
+                operations.push(Operation::Delete(format!("{DISKS}{gone}")));
+                disks.retain(|d| d.id != gone);
+            }
+            if let Some(disk) = disk {
+                operations.push(record::put(format!("{DISKS}{}", disk.id), &disk)?);
+                disks.push(disk);
+            }
         }
         check_sectors(settings, &disks)?;
         if let Some(image) = &edit.dvd {
@@ -514,6 +545,9 @@ impl Host {
         let adapter = &mut settings.adapters[edit.index];
         if let Some(switch) = switch {
             adapter.switch = switch;
+        }
+        if let Some(name) = &edit.name {
+            adapter.name.clone_from(name);
         }
         if let Some(vlan) = edit.vlan {
             adapter.vlan = vlan;

@@ -45,6 +45,7 @@ mod lookup;
 pub mod names;
 pub mod network;
 pub mod planned;
+pub mod position;
 pub mod power;
 pub mod record;
 pub mod report;

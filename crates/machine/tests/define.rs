@@ -235,7 +235,7 @@ fn edits_are_whole_or_not_at_all() {
         MachineEdit { dvd: Some(Some(lab.path("no.iso"))), ..MachineEdit::default() },
         MachineEdit { add_disks: vec![NewDisk::Empty { size: MIB, sector: 4096 }], ..MachineEdit::default() },
         MachineEdit {
-            adapters: vec![AdapterEdit { index: 3, switch: None, vlan: None, mac: None, remove: false }],
+            adapters: vec![AdapterEdit { index: 3, ..AdapterEdit::default() }],
             ..MachineEdit::default()
         },
     ];

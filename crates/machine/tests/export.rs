@@ -143,9 +143,7 @@ fn devices_that_came_and_went_here_do_so_there() {
         adapters: vec![machine::define::AdapterEdit {
             index: 1,
             switch: Some(Some("nat".into())),
-            vlan: None,
-            mac: None,
-            remove: false,
+            ..machine::define::AdapterEdit::default()
         }],
         ..MachineEdit::default()
     };

@@ -511,7 +511,7 @@ impl Guest for QemuGuest {
         self.inner.wait_until(limit, |s| s == RunState::Stopped) == RunState::Stopped
     }
 
-    fn screenshot(&self, path: &Path) -> Result<PictureFormat, GuestError> {
+    fn screenshot(&self, path: &Path, wanted: PictureFormat) -> Result<PictureFormat, GuestError> {
         let inner = &self.inner;
         let number = inner.pictures.fetch_add(1, Ordering::Relaxed);
         // QEMU writes where it surely may; we then put the picture where it was asked for.
@@ -523,13 +523,14 @@ impl Guest for QemuGuest {
             }
             inner.execute("screendump", arguments, FILE_LIMIT)
         };
-        let format = match shoot(json!({"format": "png"})) {
-            Ok(_) => PictureFormat::Png,
-            Err(error) if error.kind() == GuestErrorKind::Refused => {
-                shoot(json!({}))?;
-                PictureFormat::Ppm
-            }
-            Err(error) => return Err(error),
+        let plain = || shoot(json!({})).map(|_| PictureFormat::Ppm);
+        let format = match wanted {
+            PictureFormat::Ppm => plain()?,
+            PictureFormat::Png => match shoot(json!({"format": "png"})) {
+                Ok(_) => PictureFormat::Png,
+                Err(error) if error.kind() == GuestErrorKind::Refused => plain()?,
+                Err(error) => return Err(error),
+            },
         };
         let placed = fs::read(&taken).and_then(|bytes| runtime::replace(path, &bytes));
         let _ = fs::remove_file(&taken);

@@ -177,7 +177,7 @@ impl Guest for SimGuest {
         }
     }
 
-    fn screenshot(&self, path: &Path) -> Result<PictureFormat, GuestError> {
+    fn screenshot(&self, path: &Path, wanted: PictureFormat) -> Result<PictureFormat, GuestError> {
         let world = self.core.enter(Operation::Screenshot)?;
         drop(self.core.alive()?);
         let now = world.time.now();
@@ -203,12 +203,16 @@ impl Guest for SimGuest {
         lines.extend(self.core.port.last_lines(screen::LINES - lines.len()));
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
-        let written = fs::write(&partial, screen::png(&lines)).and_then(|()| fs::rename(&partial, path));
+        let picture = match wanted {
+            PictureFormat::Png => screen::png(&lines),
+            PictureFormat::Ppm => screen::ppm(&lines),
+        };
+        let written = fs::write(&partial, picture).and_then(|()| fs::rename(&partial, path));
         written.map_err(|e| {
             GuestError::new(GuestErrorKind::Io, format!("{}: cannot be written", path.display()))
                 .with_source(e)
         })?;
-        Ok(PictureFormat::Png)
+        Ok(wanted)
     }
 
     fn send_keys(&self, chords: &[Chord]) -> Result<(), GuestError> {

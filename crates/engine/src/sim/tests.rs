@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::guest::{RunState, ShutdownVia, StoppedBy};
 use crate::spec::{DiskBus, DiskSpec, DvdSpec, ImageFormat, LayerSpec, Mac, NicBackend, NicModel, NicSpec};
-use crate::{GuestError, GuestErrorKind};
+use crate::{GuestError, GuestErrorKind, PictureFormat};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DISK: u64 = 1 << 20;
@@ -180,7 +180,7 @@ fn the_same_requests_do_the_same_again() {
         guests[0].0.pause().unwrap();
         engine.advance(10 * SECOND).unwrap();
         let picture = tmp.path().join("screen");
-        guests[2].0.screenshot(&picture).unwrap();
+        guests[2].0.screenshot(&picture, PictureFormat::Png).unwrap();
         let logs: Vec<String> = specs.iter().map(log).collect();
         let seen: Vec<Vec<GuestEvent>> = guests.iter().map(|(_, e)| e.try_iter().collect()).collect();
         assert!(engine.events().is_empty());
@@ -253,7 +253,9 @@ fn every_operation_meets_its_faults() {
         (Operation::CanSave, |g| g.can_save()),
         (Operation::Save, |g| g.save(&g.spec().runtime_dir.join("s"), &mut |_| ControlFlow::Continue(()))),
         (Operation::Thaw, |g| g.thaw()),
-        (Operation::Screenshot, |g| g.screenshot(&g.spec().runtime_dir.join("p")).map(drop)),
+        (Operation::Screenshot, |g| {
+            g.screenshot(&g.spec().runtime_dir.join("p"), PictureFormat::Ppm).map(drop)
+        }),
         (Operation::SendKeys, |g| g.send_keys(&[])),
         (Operation::ChangeMedia, |g| g.change_media("dvd0", None, false)),
         (Operation::Eject, |g| g.eject("dvd0", false)),

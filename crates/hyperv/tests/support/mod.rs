@@ -162,3 +162,23 @@ pub fn output<'o>(output: &'o Output, name: &str) -> Option<&'o Value> {
 pub fn over(association: &str) -> Walk {
     Walk { association: Some(association.into()), ..Walk::default() }
 }
+
+/// The job that a method began.
+pub fn job_of(answer: &Output) -> ObjectPath {
+    assert_eq!(returned(answer), 4096);
+    output(answer, "Job").unwrap().as_path().unwrap().clone()
+}
+
+/// The job once it is over, asked for as clients do.
+pub fn ended(lab: &Lab, job: &ObjectPath) -> Instance {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = lab.hyperv.get(&lab.call(), V2, job).unwrap();
+        let state = seen.get("JobState").and_then(Value::as_u64).unwrap();
+        if [7, 8, 9, 10, 32768].contains(&state) {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "{seen:?}");
+        std::thread::yield_now();
+    }
+}

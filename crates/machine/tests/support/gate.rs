@@ -171,8 +171,8 @@ impl Guest for GatedGuest {
         self.inner.wait_stopped(limit)
     }
 
-    fn screenshot(&self, path: &Path) -> Result<PictureFormat, GuestError> {
-        self.inner.screenshot(path)
+    fn screenshot(&self, path: &Path, wanted: PictureFormat) -> Result<PictureFormat, GuestError> {
+        self.inner.screenshot(path, wanted)
     }
 
     fn send_keys(&self, chords: &[Chord]) -> Result<(), GuestError> {

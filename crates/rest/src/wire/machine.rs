@@ -620,6 +620,7 @@ impl Edit {
             add_disks: domain_disks(self.add_disks)?,
             remove_disks: self.remove_disks,
             dvd: empty_is_none(self.dvd).map(|image| image.map(PathBuf::from)),
+            ..MachineEdit::default()
         })
     }
 }
@@ -636,6 +637,7 @@ impl AdapterEdit {
                 Some(Some(text)) => Some(Some(text.parse().map_err(|e| format!("{e}"))?)),
             },
             remove: self.remove,
+            ..machine::define::AdapterEdit::default()
         })
     }
 }

@@ -19,6 +19,22 @@ const _: () = assert!(COLUMNS * CELL.0 * SCALE <= SIZE.0 && LINES * CELL.1 * SCA
 
 /// The lines as a picture; what does not fit is cut off.
 pub(super) fn png(lines: &[String]) -> Vec<u8> {
+    encode(&rows(lines))
+}
+
+/// The same as a PPM: a header, and three bytes for every pixel.
+pub(super) fn ppm(lines: &[String]) -> Vec<u8> {
+    let mut picture = format!("P6\n{} {}\n255\n", SIZE.0, SIZE.1).into_bytes();
+    for row in rows(lines).chunks(SIZE.0 / 8 + 1) {
+        for dots in &row[1..] {
+            picture.extend((0..8).flat_map(|bit| [if dots << bit & 0x80 == 0 { 0 } else { 0xff }; 3]));
+        }
+    }
+    picture
+}
+
+/// One bit for every pixel, each row behind a byte that is 0.
+fn rows(lines: &[String]) -> Vec<u8> {
     let stride = SIZE.0 / 8;
     // Each row of pixels begins with its filter, which is none.
     let mut rows = vec![0; (stride + 1) * SIZE.1];
@@ -35,7 +51,7 @@ pub(super) fn png(lines: &[String]) -> Vec<u8> {
             }
         }
     }
-    encode(&rows)
+    rows
 }
 
 /// A PNG (RFC 2083) of one bit per pixel around rows with their filters.
