@@ -21,7 +21,7 @@ const MOMENTS: usize = 200;
 /// The same on QEMU, where a start takes a good part of a second.
 const MOMENTS_QEMU: usize = 30;
 /// Moments at which QEMU is killed and the daemon is not.
-const MOMENTS_OF_QEMU: usize = 32;
+const MOMENTS_OF_QEMU: usize = 40;
 /// How long the death of a QEMU may go unnoticed. It is an event, not a timer; a loaded machine is slow to print it.
 const AT_ONCE: Duration = Duration::from_secs(10);
 /// Moments at which a job is cancelled.
@@ -40,6 +40,8 @@ enum Work {
     Export,
     Start,
     Save,
+    /// The start of one that is saved.
+    Restore,
     Stop,
     Delete,
 }
@@ -48,7 +50,7 @@ impl Work {
     /// What a daemon may die in.
     const OF_A_DAEMON: [Work; 5] = [Work::Import, Work::Export, Work::Start, Work::Save, Work::Delete];
     /// What a QEMU may die in.
-    const OF_A_QEMU: [Work; 4] = [Work::Start, Work::Save, Work::Stop, Work::Export];
+    const OF_A_QEMU: [Work; 5] = [Work::Start, Work::Save, Work::Restore, Work::Stop, Work::Export];
 }
 
 /// A daemon with three machines: one to be exported, one to be started and stopped, one that runs all along.
@@ -138,6 +140,10 @@ impl House {
             Work::Save | Work::Stop => {
                 self.daemon.run(["machine", "start", "starter"]).ok();
             }
+            Work::Restore => {
+                self.daemon.run(["machine", "start", "starter"]).ok();
+                self.daemon.run(["machine", "save", "starter"]).ok();
+            }
             _ => {}
         }
     }
@@ -156,7 +162,7 @@ impl House {
             Work::Export => {
                 client.args(["export", "mover"]).arg(self.target());
             }
-            Work::Start => {
+            Work::Start | Work::Restore => {
                 client.args(["machine", "start", "starter"]);
             }
             Work::Save => {
@@ -207,6 +213,7 @@ impl House {
             Work::Import | Work::Delete => self.judge_copy(what),
             Work::Export => self.judge_export(what),
             Work::Start => self.judge_starter(what, &["off", "running"]),
+            Work::Restore => self.judge_starter(what, &["saved", "running"]),
             Work::Save => self.judge_starter(what, &["running", "saved"]),
             Work::Stop => self.judge_starter(what, &["off", "running"]),
         }
@@ -319,9 +326,21 @@ impl House {
             }
             Work::Save => assert!(machine["state"] == "saved" && machine["note"].is_null(), "{what}"),
             Work::Stop => assert!(!failed, "{what}: it is off, as was wanted"),
+            // Until its first instruction what was saved counts.
+            Work::Restore if failed => {
+                assert_eq!(machine["state"] == "saved", !said.contains("it may have run"), "{what}");
+                assert!(!said.contains("[bad-saved-state]"), "{what}: nothing is wrong with what was saved");
+            }
             // Who is told that it started is not told any more that it ended.
             _ => assert!(failed || machine["note"].as_str().is_some_and(|n| n.contains("SIGKILL")), "{what}"),
         }
+        let home = PathBuf::from(machine["home"].as_str().expect("a home"));
+        assert_eq!(
+            files(&home).len(),
+            usize::from(machine["state"] == "saved"),
+            "{what}: {:?}",
+            files(&home)
+        );
         self.judge_others(&what);
         self.judge_starter(&what, &["off", "saved"]);
         let runtime = self.daemon.data().join("runtime").join(machine["id"].as_str().expect("an id"));

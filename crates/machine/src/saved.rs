@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::{Accel, Guest};
+use engine::{Accel, Guest, GuestErrorKind, RunState};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -176,7 +176,8 @@ impl Host {
     /// Makes a guest of what was saved of machine `id`, whose power is [`PowerState::Restoring`], and lets it run.
     ///
     /// When this fails the machine is saved as before: until the record says otherwise no instruction has run, and if
-    /// the very first one cannot, the record is put back.
+    /// the very first one cannot, the record is put back. Only of a guest that ends while it is let go nobody can tell
+    /// whether it ran; its machine is off.
     pub(crate) fn restore(self: &Arc<Self>, id: Uuid) -> Result<()> {
         let (record, _) = self.record(id)?;
         let saved = record.saved.clone().ok_or_else(|| no_state(&record))?;
@@ -197,21 +198,31 @@ impl Host {
             return Err(e);
         }
         self.adopt(id, guest, PowerState::Restoring, inbox);
-        let Some(guest) = self.cell(id).lock().guest.clone() else { return Err(gone(&record)) };
-        if let Err(e) = guest.thaw() {
-            // Only what was refused has surely not happened.
-            if e.kind() == engine::GuestErrorKind::Refused {
-                self.put_back(id, &record, &saved, &*guest);
-            }
+        let guest = self.cell(id).lock().guest.clone();
+        let Some(guest) = guest.filter(|g| g.state() != RunState::Stopped) else {
+            // It ended before anybody let it go: no instruction has run.
+            self.put_back(id, &record, &saved, None);
             self.show_as_is(id);
-            return Err(failed(&record, "start", e));
+            return Err(gone(&record));
+        };
+        let went = guest.thaw();
+        // Only what was refused has surely not happened.
+        let refused = went.as_ref().is_err_and(|e| e.kind() == GuestErrorKind::Refused);
+        if refused {
+            self.put_back(id, &record, &saved, Some(&*guest));
         }
         self.show_as_is(id);
         // A death here leaves a file that no record names.
-        if let Err(e) = remove(&file) {
+        if !refused && let Err(e) = remove(&file) {
             tracing::warn!(machine = %id, "the file of its saved state stays behind: {e}");
         }
-        Ok(())
+        went.map_err(|e| match e.kind() {
+            GuestErrorKind::Gone => gone(&record).hint(format!(
+                "it may have run, so what was saved counts no more: `slipway machine start {}` boots it",
+                self.word(&record)
+            )),
+            _ => failed(&record, "start", e),
+        })
     }
 
     /// The state, in a guest that has not run yet.
@@ -242,7 +253,7 @@ impl Host {
     }
 
     /// Makes machine `id` saved again: its guest was made and could not run one instruction.
-    fn put_back(&self, id: Uuid, before: &MachineRecord, saved: &Saved, guest: &dyn Guest) {
+    fn put_back(&self, id: Uuid, before: &MachineRecord, saved: &Saved, guest: Option<&dyn Guest>) {
         let back = self.update(id, |r| {
             r.saved = Some(Saved { run_generation: r.run_generation, ..saved.clone() });
             r.wanted_running = before.wanted_running;
@@ -251,7 +262,9 @@ impl Host {
         if let Err(e) = back {
             tracing::error!(machine = %id, "its saved state is lost: {}", e.chain());
         }
-        end(guest);
+        if let Some(guest) = guest {
+            end(guest);
+        }
         let cell = self.cell(id);
         cell.wait(crate::lifecycle::GONE_LIMIT, |r| r.guest.is_none());
     }

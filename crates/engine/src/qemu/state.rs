@@ -252,7 +252,11 @@ pub(super) fn load(spec: &GuestSpec, client: &Client, file: &Path) -> Result<(),
             QmpError::Refused { source, .. } => bad(&source.description),
             // It ends by itself when it cannot load; its last words say why.
             _ => match launch::shorten(&process::last_lines(&log, LAST_WORDS)) {
-                words if words.is_empty() => bad("it ended without a word").with_source(error),
+                // It was killed: that says nothing about the state.
+                words if words.is_empty() => {
+                    let message = "QEMU ended without a word while it loaded the saved state";
+                    StartError::new(StartErrorKind::Failed, message).with_source(error)
+                }
                 words => bad(&words),
             },
         })
