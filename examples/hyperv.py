@@ -123,7 +123,7 @@ class Hyperv:
 
     def fetch(self, reference):
         reply = self.wsman.get(reference.uri, selector_set=_selectors(reference))
-        return Instance(reply.find("s:Body", NAMESPACES)[0])
+        return Instance(reply[0])
 
     def query(self, wql, namespace=NAMESPACE):
         """Instances that a WQL query finds, ASSOCIATORS OF and REFERENCES OF included."""

@@ -24,6 +24,6 @@ fuzz_target!(|data: &[u8]| {
         .with("I", Instance::new("X").with("A", "text"));
     let schema = Schema::default();
     let place = Place { schema: &schema, server: "node", namespace: "root/cimv2" };
-    select.matches(&instance, &place);
-    select.projected(instance);
+    let _ = select.matches(&instance, &place);
+    let _ = select.projected(instance);
 });

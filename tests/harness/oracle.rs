@@ -37,12 +37,21 @@ fn tools() -> PathBuf {
 /// # Errors
 /// Why there is none.
 pub fn python() -> Result<PathBuf, String> {
+    python_with(&["pyvhdi", "dissect.hypervisor"])
+}
+
+/// A Python that has `modules`.
+///
+/// # Errors
+/// Why there is none.
+pub fn python_with(modules: &[&str]) -> Result<PathBuf, String> {
     let python = PathBuf::from(std::env::var_os("SLIPWAY_PYTHON").unwrap_or_else(|| "python3".into()));
-    let probe = Command::new(&python).args(["-c", "import pyvhdi, dissect.hypervisor"]).output();
+    let modules = modules.join(", ");
+    let probe = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
     match probe {
         Ok(out) if out.status.success() => Ok(python),
         _ => Err(format!(
-            "{} lacks the independent readers; ./x install makes an interpreter that has them (SLIPWAY_PYTHON)",
+            "{} lacks {modules}; ./x install makes an interpreter that has them (SLIPWAY_PYTHON)",
             python.display()
         )),
     }

@@ -24,7 +24,7 @@ pub struct Root {
 }
 
 /// All roots.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathMap {
     roots: Vec<Root>,
 }
@@ -54,6 +54,11 @@ impl PathMap {
         // The longest first.
         map.roots.sort_by_key(|root| std::cmp::Reverse(root.windows.len()));
         Ok(map)
+    }
+
+    /// Its roots, the longest Windows names first.
+    pub fn roots(&self) -> impl Iterator<Item = &Root> {
+        self.roots.iter()
     }
 
     /// The file or folder of the host that a client means by `text`. It need not exist; what exists of it is followed to

@@ -8,17 +8,21 @@
 //! one, because an option that is silently ignored is worse than an error. Where the file is, and what the command line
 //! and the environment say, the caller tells.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hyperv::{PathMap, Root};
 use serde::Deserialize;
 use toml::Spanned;
 
 use crate::log;
 use crate::peers;
+use crate::remote::Remote;
 use crate::run::{EngineChoice, ServiceOptions};
 
 /// Largest configuration file that is read, in bytes; the sample with all its comments is 2 KiB.
@@ -33,8 +37,25 @@ const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const MIN_LIKENESS: f64 = 0.75;
 
 /// Every key, as it stands in the file.
-const KEYS: &[&str] =
-    &["data", "socket", "group", "log", "engine", "ready_file", "jobs", "jobs.workers", "jobs.retention"];
+const KEYS: &[&str] = &[
+    "data",
+    "socket",
+    "group",
+    "log",
+    "engine",
+    "ready_file",
+    "jobs",
+    "jobs.workers",
+    "jobs.retention",
+    "wsman",
+    "wsman.http",
+    "wsman.https",
+    "wsman.allow_unencrypted",
+    "wsman.certificate",
+    "wsman.key",
+    "cim",
+    "cim.paths",
+];
 
 /// Who said what a setting is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +113,16 @@ pub struct Settings {
     pub job_workers: Setting<usize>,
     /// How long finished jobs are remembered.
     pub job_retention: Setting<Duration>,
+    /// Where WS-Management listens without TLS.
+    pub wsman_http: Setting<Vec<SocketAddr>>,
+    /// Where it listens with TLS.
+    pub wsman_https: Setting<Vec<SocketAddr>>,
+    /// Whether a password may come over a network without TLS.
+    pub wsman_allow_unencrypted: Setting<bool>,
+    /// The certificate and its key, PEM; one is made where none is named.
+    pub wsman_certificate: Option<(Setting<PathBuf>, Setting<PathBuf>)>,
+    /// What Windows' paths of remote clients are here.
+    pub cim_paths: Setting<PathMap>,
 }
 
 /// What the command line and the environment say, each with its origin.
@@ -161,6 +192,10 @@ struct Document {
     ready_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     jobs: Jobs,
+    #[serde(default)]
+    wsman: Wsman,
+    #[serde(default)]
+    cim: Cim,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -168,6 +203,22 @@ struct Document {
 struct Jobs {
     workers: Option<Spanned<usize>>,
     retention: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wsman {
+    http: Option<Spanned<Vec<SocketAddr>>>,
+    https: Option<Spanned<Vec<SocketAddr>>>,
+    allow_unencrypted: Option<Spanned<bool>>,
+    certificate: Option<Spanned<PathBuf>>,
+    key: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cim {
+    paths: Option<Spanned<BTreeMap<String, PathBuf>>>,
 }
 
 impl ConfigFile {
@@ -287,6 +338,25 @@ impl Settings {
                 Some(said) => Setting { value: retention(&said)?, origin: said.origin },
                 None => Setting { value: RETENTION, origin: Origin::Default },
             },
+            wsman_http: choose(None, file.setting(&keys.wsman.http), Vec::new()),
+            wsman_https: choose(None, file.setting(&keys.wsman.https), Vec::new()),
+            wsman_allow_unencrypted: choose(None, file.setting(&keys.wsman.allow_unencrypted), false),
+            wsman_certificate: match (
+                file.path("wsman.certificate", &keys.wsman.certificate)?,
+                file.path("wsman.key", &keys.wsman.key)?,
+            ) {
+                (Some(certificate), Some(key)) => Some((certificate, key)),
+                (None, None) => None,
+                (Some(one), None) | (None, Some(one)) => {
+                    let message = "`wsman.certificate` and `wsman.key` belong together";
+                    return Err(ConfigError::new(one.origin, message)
+                        .hint("name both, or none: then a certificate is made at the first start"));
+                }
+            },
+            cim_paths: match file.setting(&keys.cim.paths) {
+                Some(said) => Setting { value: windows_paths(&said)?, origin: said.origin },
+                None => Setting { value: PathMap::default(), origin: Origin::Default },
+            },
         };
         settings.check()?;
         Ok(settings)
@@ -331,6 +401,25 @@ impl Settings {
             ("jobs.workers", self.job_workers.value.to_string(), &self.job_workers.origin),
             ("jobs.retention", text(&format!("{retention:#}")), &self.job_retention.origin),
         ]);
+        let addresses = |at: &[SocketAddr]| {
+            toml::Value::from(at.iter().map(SocketAddr::to_string).collect::<Vec<_>>()).to_string()
+        };
+        list.extend([
+            ("wsman.http", addresses(&self.wsman_http.value), &self.wsman_http.origin),
+            ("wsman.https", addresses(&self.wsman_https.value), &self.wsman_https.origin),
+        ]);
+        let unencrypted = &self.wsman_allow_unencrypted;
+        list.push(("wsman.allow_unencrypted", unencrypted.value.to_string(), &unencrypted.origin));
+        if let Some((certificate, key)) = &self.wsman_certificate {
+            list.push(("wsman.certificate", path(&certificate.value), &certificate.origin));
+            list.push(("wsman.key", path(&key.value), &key.origin));
+        }
+        let mut roots = self.cim_paths.value.roots().peekable();
+        if roots.peek().is_some() {
+            let one = |root: &Root| format!("{} = {}", text(&root.windows), path(&root.folder));
+            let all: Vec<_> = roots.map(one).collect();
+            list.push(("cim.paths", format!("{{ {} }}", all.join(", ")), &self.cim_paths.origin));
+        }
         list
     }
 
@@ -347,12 +436,28 @@ impl Settings {
             notify_socket: None,
             job_workers: self.job_workers.value,
             job_retention: self.job_retention.value,
+            remote: Remote {
+                http: self.wsman_http.value,
+                https: self.wsman_https.value,
+                allow_unencrypted: self.wsman_allow_unencrypted.value,
+                certificate: self.wsman_certificate.map(|(certificate, key)| (certificate.value, key.value)),
+                paths: self.cim_paths.value,
+            },
         }
     }
 }
 
 fn choose<T>(given: Option<Setting<T>>, file: Option<Setting<T>>, default: T) -> Setting<T> {
     given.or(file).unwrap_or(Setting { value: default, origin: Origin::Default })
+}
+
+fn windows_paths(said: &Setting<BTreeMap<String, PathBuf>>) -> Result<PathMap, ConfigError> {
+    let root =
+        |(windows, folder): (&String, &PathBuf)| Root { windows: windows.clone(), folder: folder.clone() };
+    PathMap::new(said.value.iter().map(root).collect()).map_err(|e| {
+        ConfigError::new(&said.origin, e.chain())
+            .hint(r#"as in paths = { "C:" = "/srv/slipway", '\\nas\vm' = "/mnt/nas" }"#)
+    })
 }
 
 /// A time as people write it: `7d`, `36h`, `2 weeks`.
@@ -412,6 +517,9 @@ mod tests {
                 "engine = \"qemu\" # default",
                 "jobs.workers = 4 # default",
                 "jobs.retention = \"36h\" # /etc/slipway/config.toml:6",
+                "wsman.http = [] # default",
+                "wsman.https = [] # default",
+                "wsman.allow_unencrypted = false # default",
             ]
         );
         // What is shown is what would be read.
@@ -446,6 +554,10 @@ mod tests {
             ("[jobs]\nretention = '-1d'\n", ":2: ", "negative"),
             ("[jobs]\nretention = '99y'\n", ":2: ", "retention"),
             ("group = 'no-such-group-here'\n", ":1: ", "no group"),
+            ("[wsman]\nhttp = ['localhost']\n", ":2:", "address"),
+            ("[wsman]\ncertificate = '/c.pem'\n", ":2: ", "belong together"),
+            ("[cim]\npaths = { 'CC:' = '/srv' }\n", ":2: ", "neither a drive"),
+            ("[cim]\npaths = { 'C:' = 'srv' }\n", ":2: ", "absolute"),
         ] {
             let (message, _) = said(text);
             assert!(
@@ -493,7 +605,7 @@ mod tests {
             )
         };
         let defaults = root(Given::default()).unwrap();
-        let Document { data, socket, group, log, engine, ready_file, jobs } = &shown.keys;
+        let Document { data, socket, group, log, engine, ready_file, jobs, wsman, cim } = &shown.keys;
         assert_eq!(data.as_ref().unwrap().get_ref(), &defaults.data.value);
         assert_eq!(socket.as_ref().unwrap().get_ref(), &defaults.socket.value);
         assert_eq!(group.as_ref().unwrap().get_ref(), &defaults.group.value);
@@ -503,6 +615,15 @@ mod tests {
         assert_eq!(jobs.workers.as_ref().unwrap().get_ref(), &defaults.job_workers.value);
         let said = shown.setting(&jobs.retention).unwrap();
         assert_eq!(retention(&said).unwrap(), defaults.job_retention.value);
+        assert!(wsman.http.is_some() && defaults.wsman_http.value.is_empty());
+        assert!(wsman.https.is_some() && defaults.wsman_https.value.is_empty());
+        assert!(wsman.certificate.is_some() && wsman.key.is_some() && defaults.wsman_certificate.is_none());
+        assert_eq!(
+            wsman.allow_unencrypted.as_ref().unwrap().get_ref(),
+            &defaults.wsman_allow_unencrypted.value
+        );
+        let paths = windows_paths(&shown.setting(&cim.paths).unwrap()).unwrap();
+        assert_eq!(paths.roots().count(), 2, "a drive and a share are shown");
         for key in KEYS {
             let name = key.rsplit('.').next().unwrap();
             assert!(

@@ -12,11 +12,13 @@ use rest::server::{Limits, Peer};
 use rest::wire::Scenario;
 use store::{Durability, OpenErrorKind, SqliteStore, Store};
 use tokio::signal::unix::{SignalKind, signal};
+use wsman::server::Listener;
 
 use crate::error::{ServeError, ServeErrorKind as Kind};
 use crate::notify::{READY, STOPPING, notify};
 use crate::peers::Peers;
 use crate::places;
+use crate::remote::{self, Remote};
 use crate::simulation::{self, Simulated};
 
 /// How long running steps of jobs may take to stop.
@@ -62,7 +64,7 @@ pub struct ServiceOptions {
     pub group: Option<String>,
     /// What runs guests.
     pub engine: EngineChoice,
-    /// Written when requests are accepted; holds the socket's path.
+    /// Written when requests are accepted; holds the socket's path and the other addresses, one a line.
     pub ready_file: Option<PathBuf>,
     /// What the simulator begins with, of that engine.
     pub scenario: Option<PathBuf>,
@@ -72,6 +74,8 @@ pub struct ServiceOptions {
     pub job_workers: usize,
     /// How long finished jobs are remembered.
     pub job_retention: Duration,
+    /// What listens beyond the socket.
+    pub remote: Remote,
 }
 
 /// Runs a daemon until SIGTERM or SIGINT.
@@ -197,9 +201,17 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
     }
     let done = tokio.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener).map_err(threads)?;
-        ready(options)?;
+        let doors = options.remote.listen(&options.data)?;
+        ready(options, &doors)?;
         let pruner = tokio::spawn(prune(Arc::clone(&host), options.job_retention));
         let control = simulated.as_ref().map(Simulated::control);
+        let (closing, closed) = tokio::sync::oneshot::channel::<()>();
+        let closed = async {
+            let _ = closed.await;
+        };
+        let (its_host, its_users, its_audit) = (Arc::clone(&host), Arc::clone(&users), Arc::clone(&audit));
+        let remote =
+            tokio::spawn(remote::serve(doors, &options.remote, its_host, its_users, its_audit, closed)?);
         let parts = rest::server::Parts { host: Arc::clone(&host), users, audit, simulation: control };
         let router = rest::server::router(parts);
         let admit =
@@ -208,8 +220,10 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
             let _ = stop.await;
             tracing::info!("stopping; guests run on, jobs go on at the next start");
             notify(options.notify_socket.as_deref(), STOPPING);
+            drop(closing);
         };
         rest::server::serve(listener, router, Limits::default(), admit, stop).await;
+        let _ = remote.await;
         pruner.abort();
         Ok(())
     });
@@ -253,17 +267,26 @@ fn open_store(data: &Path) -> Result<SqliteStore, ServeError> {
     })
 }
 
-fn ready(options: &ServiceOptions) -> Result<(), ServeError> {
+fn ready(options: &ServiceOptions, doors: &[Listener]) -> Result<(), ServeError> {
     tracing::info!(
         socket = %options.socket.display(),
         data = %options.data.display(),
         version = env!("CARGO_PKG_VERSION"),
         "ready"
     );
+    let mut addresses = format!("{}\n", options.socket.display());
+    for door in doors {
+        let address = door
+            .address()
+            .map_err(|e| ServeError::new(Kind::Places, "a listener has no address").caused_by(e))?;
+        let scheme = if door.is_tls() { "https" } else { "http" };
+        tracing::info!("WS-Management at {scheme}://{address}/wsman");
+        addresses += &format!("{scheme}://{address}/wsman\n");
+    }
     if let Some(file) = &options.ready_file {
         // Whole or not at all: somebody is waiting for it to appear.
         let partial = file.with_extension("partial");
-        let written = fs::write(&partial, format!("{}\n", options.socket.display()));
+        let written = fs::write(&partial, addresses);
         written.and_then(|()| fs::rename(&partial, file)).map_err(|e| {
             ServeError::new(Kind::Places, format!("cannot write `{}`", file.display())).caused_by(e)
         })?;

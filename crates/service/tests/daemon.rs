@@ -24,6 +24,7 @@ fn options(dir: &Path, data: &str, socket: &str) -> ServiceOptions {
         notify_socket: None,
         job_workers: 4,
         job_retention: Duration::from_secs(3600),
+        remote: service::Remote::default(),
     }
 }
 

@@ -28,6 +28,7 @@ fn options(dir: &Path, scenario: Option<PathBuf>) -> ServiceOptions {
         notify_socket: None,
         job_workers: 2,
         job_retention: Duration::from_secs(3600),
+        remote: service::Remote::default(),
     }
 }
 

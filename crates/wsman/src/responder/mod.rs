@@ -209,7 +209,7 @@ const PATH: &str = "/wsman";
 /// Where anybody may ask who is here.
 const IDENTIFY: &str = "/wsman-anon/identify";
 
-impl server::Endpoint for Responder {
+impl server::Handler for Responder {
     fn serves(&self, path: &str) -> bool {
         // A client adds a slash.
         let path = path.strip_suffix('/').unwrap_or(path);

@@ -14,7 +14,6 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -22,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::limits::{MAX_HEAD, MAX_HEADERS};
 use super::patience::Patient;
-use super::{Authenticator, Endpoint, Handshake, Limits, Reply, Request, Secure, Step, Watchman, tls};
+use super::{Authenticator, Handler, Handshake, Limits, Reply, Request, Secure, Step, Watchman, tls};
 use crate::Principal;
 
 /// Proofs that are looked at at a time.
@@ -41,10 +40,10 @@ impl Listener {
     ///
     /// # Errors
     /// The address is taken, not this host's, or not allowed.
-    pub fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, tls: Option<tls::Config>) -> io::Result<Self> {
         let tcp = std::net::TcpListener::bind(address)?;
         tcp.set_nonblocking(true)?;
-        Ok(Self { tcp: TcpListener::from_std(tcp)?, tls: tls.map(TlsAcceptor::from) })
+        Ok(Self { tcp: TcpListener::from_std(tcp)?, tls: tls.map(|tls| TlsAcceptor::from(tls.0)) })
     }
 
     /// The address that it got.
@@ -64,7 +63,7 @@ impl Listener {
 
 /// What all connections share.
 struct Shared {
-    endpoint: Arc<dyn Endpoint>,
+    handler: Arc<dyn Handler>,
     authenticator: Arc<dyn Authenticator>,
     watchman: Arc<dyn Watchman>,
     limits: Limits,
@@ -77,14 +76,14 @@ struct Shared {
 /// Serves until `stop` is done; then gives requests under way a while to end.
 pub async fn serve(
     listeners: Vec<Listener>,
-    endpoint: Arc<dyn Endpoint>,
+    handler: Arc<dyn Handler>,
     authenticator: Arc<dyn Authenticator>,
     watchman: Arc<dyn Watchman>,
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) {
     let shared = Arc::new(Shared {
-        endpoint,
+        handler,
         authenticator,
         watchman,
         limits,
@@ -244,13 +243,13 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
         .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"unauthenticated"));
     let authorization = header(AUTHORIZATION).map(str::to_owned);
     let posted = *request.method() == Method::POST;
-    if !shared.endpoint.serves(&path) {
+    if !shared.handler.serves(&path) {
         return spoken(Reply::empty(404), &[], drained(request, shared).await);
     }
     if !posted {
         return spoken(Reply::empty(405), &[], drained(request, shared).await);
     }
-    let anonymous = authorization.is_none() && shared.endpoint.anonymous(&path, unauthenticated);
+    let anonymous = authorization.is_none() && shared.handler.anonymous(&path, unauthenticated);
     let principal = if anonymous {
         None
     } else {
@@ -276,8 +275,8 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
             Err(_) => return spoken(Reply::empty(408), &[], false),
         };
     let request = Request { principal, host: kept.host.clone(), path, content_type, body };
-    let endpoint = Arc::clone(&shared.endpoint);
-    match tokio::task::spawn_blocking(move || endpoint.answer(&request)).await {
+    let handler = Arc::clone(&shared.handler);
+    match tokio::task::spawn_blocking(move || handler.answer(&request)).await {
         Ok(reply) => spoken(reply, &[], true),
         Err(e) => {
             tracing::error!("a request's worker ended unexpectedly: {e}");

@@ -5,11 +5,11 @@
 //!                                       │                                                │
 //!                                       └── Handshake: proven, or 401 with offers <──────┤
 //!                                                                                        ▼
-//!                                                       Endpoint::answer, on a thread that may block
+//!                                                       Handler::answer, on a thread that may block
 //! ```
 //!
 //! Negotiate and its kin prove who is there once for a connection and in several legs, so a [`Handshake`] belongs to a
-//! connection and keeps what it needs between legs. What is answered is the [`Endpoint`]'s business: this module knows
+//! connection and keeps what it needs between legs. What is answered is the [`Handler`]'s business: this module knows
 //! HTTP and no SOAP. Nobody but an anonymous Identify gets past here without having proven who it is.
 
 mod auth;
@@ -29,7 +29,7 @@ use crate::Principal;
 /// A request, whole, of somebody who has proven who it is.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Who asks; none where the endpoint said that it answers anybody.
+    /// Who asks; none where the handler said that it answers anybody.
     pub principal: Option<Principal>,
     /// The address it came to.
     pub host: String,
@@ -61,7 +61,7 @@ impl Reply {
 }
 
 /// What requests are for. Its methods block, and are called on threads that may.
-pub trait Endpoint: Send + Sync + 'static {
+pub trait Handler: Send + Sync + 'static {
     /// Whether there is anything at `path`.
     fn serves(&self, path: &str) -> bool;
 

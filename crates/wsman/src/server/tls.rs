@@ -52,11 +52,15 @@ pub enum TlsError {
     Make(#[source] rcgen::Error),
 }
 
-/// What a server shows its clients.
+/// What a server shows its clients. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Config(pub(super) Arc<ServerConfig>);
+
+/// What a server with that certificate and key shows its clients.
 ///
 /// # Errors
 /// A file cannot be read, is not PEM, or the two do not go together.
-pub fn config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn config(certificate: &Path, key: &Path) -> Result<Config, TlsError> {
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(&read(certificate)?).filter_map(Result::ok).collect();
     if chain.is_empty() {
@@ -73,7 +77,7 @@ pub fn config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsEr
         .with_single_cert(chain, private)
         .map_err(TlsError::Unusable)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Config(Arc::new(config)))
 }
 
 /// Makes a certificate for this host that nobody vouches for, and its key, unless both are there. The key is its owner's
