@@ -26,6 +26,8 @@ use crate::Principal;
 
 /// Proofs that are looked at at a time.
 const PROOFS: usize = 16;
+/// Bodies that are read at a time: what they take of memory is this many times the largest.
+const BODIES: usize = 256;
 /// Largest body in bytes of somebody who has not proven anything: an Identify has 1 KiB.
 const MAX_ANONYMOUS: usize = 16 << 10;
 
@@ -69,6 +71,7 @@ struct Shared {
     limits: Limits,
     connections: Arc<Semaphore>,
     requests: Semaphore,
+    bodies: Semaphore,
     proofs: Semaphore,
     addresses: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -89,6 +92,7 @@ pub async fn serve(
         limits,
         connections: Arc::new(Semaphore::new(limits.connections)),
         requests: Semaphore::new(limits.requests),
+        bodies: Semaphore::new(BODIES),
         proofs: Semaphore::new(PROOFS),
         addresses: Mutex::default(),
     });
@@ -262,7 +266,8 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
     if promises_more(&request, limit) {
         return spoken(Reply::empty(413), &[], false);
     }
-    let Ok(_turn) = shared.requests.acquire().await else { return spoken(Reply::empty(503), &[], false) };
+    // A client that is slow to say what it wants holds up no one who has said it.
+    let Ok(room) = shared.bodies.acquire().await else { return spoken(Reply::empty(503), &[], false) };
     let body =
         match tokio::time::timeout(shared.limits.body, Limited::new(request.into_body(), limit).collect())
             .await
@@ -274,6 +279,8 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
             Ok(Err(_)) => return spoken(Reply::empty(400), &[], false),
             Err(_) => return spoken(Reply::empty(408), &[], false),
         };
+    let Ok(_turn) = shared.requests.acquire().await else { return spoken(Reply::empty(503), &[], false) };
+    drop(room);
     let request = Request { principal, host: kept.host.clone(), path, content_type, body };
     let handler = Arc::clone(&shared.handler);
     match tokio::task::spawn_blocking(move || handler.answer(&request)).await {
