@@ -19,6 +19,8 @@ mod association;
 mod cimv2;
 mod codes;
 mod console;
+#[cfg(test)]
+mod coverage;
 mod define;
 mod ethernet;
 mod fill;
