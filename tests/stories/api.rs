@@ -1,12 +1,14 @@
 //! Hyper-V's API as real clients use it: pypsrp, pywinrm and curl, unmodified, over WS-Management.
 
 use harness::binary::run;
+use harness::guest::package;
 use harness::scratch::{Scratch, raw_disk};
-use harness::{Daemon, need, oracle};
+use harness::{Daemon, Guest, need, oracle};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const GENERATION_2: &str = "vmcx/993F7B33-6057-4D1E-A1FE-A1A1D77BE974.vmcx";
 const PASSWORD: &str = "correct horse battery";
 
 /// A daemon that listens for WS-Management, with an administrator `ada`.
@@ -117,6 +119,30 @@ fn pypsrp_defines_a_machine() {
     let api = need!(Api::start("sim"));
     raw_disk(&api.places.join("exports/made.img"), 4 << 20, &[(0, 4096)]);
     api.client("define.py", &[r"C:\made.img"], "https", "ada");
+}
+
+/// The documentation's walk-throughs, as `examples/` has them, with a real guest between them.
+#[test]
+fn the_walk_throughs_bring_a_real_guest_in_and_out() {
+    let api = need!(Api::start("qemu"));
+    let package = need!(package(&api.places.join("exports/brought"), GENERATION_2, "boot-plain.raw"));
+    api.client("../../examples/import_machine.py", &[r"C:\brought", "--start"], "https", "ada");
+    let guest = Guest::wait(&api.daemon, "Default Generation 2");
+    guest.write("api");
+    guest.stop();
+    let leave = ["Default Generation 2", r"C:\left", "CopySnapshotConfiguration=1"];
+    api.client("../../examples/export_machine.py", &leave, "https", "ada");
+    let left = api.places.join("exports/left");
+    api.daemon.run(["verify".as_ref(), left.as_os_str()]).ok();
+    assert!(package.exists(), "what came in is still where it was");
+
+    api.client("../../examples/import_machine.py", &[r"C:\left", "--new-id", "--start"], "https", "ada");
+    let machines = api.daemon.run(["machine", "list", "--json"]).json();
+    let twin = machines.as_array().into_iter().flatten().find(|machine| machine["state"] == "running");
+    let twin = twin.and_then(|machine| machine["id"].as_str()).expect("the one that was started");
+    let guest = Guest::wait(&api.daemon, twin);
+    guest.holds("api");
+    guest.stop();
 }
 
 #[test]
