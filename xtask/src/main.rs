@@ -21,7 +21,7 @@ usage: cargo xtask COMMAND
   tidy                 house rules: arrows between crates, module docs, file sizes, absences, links
   samples [NAME…]      fetch real Hyper-V files from public packages into .slipway/samples, checked by hash
   guest                build the tiny test guests into .slipway/guest, unless they are there already
-  bench [--rounds N]   export speed against qemu-img and the disk's own copy limit; writes docs/benchmarks/
+  bench [PART…]        export speed, and a simulator with many machines; writes docs/benchmarks/ (--help says more)
   notices              print the libraries in the binary that others wrote, and their licences' texts
 ";
 

@@ -1,8 +1,9 @@
-//! The benchmark's page.
+//! The page of the export benchmark.
 
 use std::fmt::Write;
 
-use super::{Contest, Measured, machine};
+use super::export::{Contest, Measured, machine};
+use super::spread;
 
 /// The page as Markdown.
 pub(super) fn markdown(contests: &[Contest], limit: &[Measured], data: u64, rounds: usize) -> String {
@@ -52,16 +53,4 @@ fn seconds(runs: &[Measured]) -> Vec<f64> {
 
 fn peak(runs: &[Measured]) -> u64 {
     runs.iter().map(|m| m.peak_kib).max().unwrap_or(0) / 1024
-}
-
-/// Median with minimum and maximum.
-fn spread(values: &[f64]) -> String {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let (middle, below) = (sorted.len() / 2, sorted.len().saturating_sub(1) / 2);
-    let median = sorted.get(middle).zip(sorted.get(below)).map(|(a, b)| f64::midpoint(*a, *b));
-    match (sorted.first(), median, sorted.last()) {
-        (Some(least), Some(median), Some(most)) => format!("{median:.2} ({least:.2} to {most:.2})"),
-        _ => "-".to_owned(),
-    }
 }
