@@ -41,6 +41,23 @@ impl Fault {
     }
 }
 
+/// What stands at the beginning of `rest` and is a number or a bad try at one: what it is worth, the caller says.
+pub(crate) fn number_like(rest: &str) -> &str {
+    let mut length = 0;
+    let bytes = rest.as_bytes();
+    while let Some(byte) = bytes.get(length) {
+        let exponent = length > 0 && matches!(bytes[length - 1], b'e' | b'E') && !rest.starts_with("0x");
+        match byte {
+            b'+' | b'-' if length == 0 || exponent => {}
+            b'.' => {}
+            byte if byte.is_ascii_alphanumeric() => {}
+            _ => break,
+        }
+        length += 1;
+    }
+    &rest[..length]
+}
+
 /// A piece of a text for a message: not long, and on one line.
 pub(crate) fn shown(text: &str) -> String {
     const SHOWN: usize = 60;

@@ -210,8 +210,13 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
             let _ = closed.await;
         };
         let (its_host, its_users, its_audit) = (Arc::clone(&host), Arc::clone(&users), Arc::clone(&audit));
-        let remote =
-            tokio::spawn(remote::serve(doors, &options.remote, its_host, its_users, its_audit, closed)?);
+        // Nobody comes in where nothing listens, and the classes need not be read for nobody.
+        let remote = if doors.is_empty() {
+            None
+        } else {
+            let serving = remote::serve(doors, &options.remote, its_host, its_users, its_audit, closed)?;
+            Some(tokio::spawn(serving))
+        };
         let parts = rest::server::Parts { host: Arc::clone(&host), users, audit, simulation: control };
         let router = rest::server::router(parts);
         let admit =
@@ -223,7 +228,9 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
             drop(closing);
         };
         rest::server::serve(listener, router, Limits::default(), admit, stop).await;
-        let _ = remote.await;
+        if let Some(remote) = remote {
+            let _ = remote.await;
+        }
         pruner.abort();
         Ok(())
     });

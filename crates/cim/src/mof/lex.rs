@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::syntax::{Fault, shown};
+use crate::syntax::{Fault, number_like, shown};
 
 /// One piece of MOF.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,20 +199,8 @@ impl<'t> Lexer<'t> {
     fn number(&mut self) -> Result<Token<'t>, Fault> {
         let start = self.at;
         let rest = self.rest();
-        let mut length = 0;
-        let bytes = rest.as_bytes();
-        while let Some(byte) = bytes.get(length) {
-            let exponent = length > 0 && matches!(bytes[length - 1], b'e' | b'E') && !rest.starts_with("0x");
-            match byte {
-                b'+' | b'-' if length == 0 || exponent => {}
-                b'.' => {}
-                byte if byte.is_ascii_alphanumeric() => {}
-                _ => break,
-            }
-            length += 1;
-        }
-        let spelled = &rest[..length];
-        self.at += length;
+        let spelled = number_like(rest);
+        self.at += spelled.len();
         let wrong = || Fault::new(start, format!("`{}` is no number", shown(spelled)));
         let (sign, digits) = match spelled.strip_prefix(['-', '+']) {
             Some(digits) => (if spelled.starts_with('-') { -1 } else { 1 }, digits),

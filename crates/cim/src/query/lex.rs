@@ -1,7 +1,7 @@
 //! A query as words, texts, numbers and marks.
 
 use crate::Value;
-use crate::syntax::{Fault, shown};
+use crate::syntax::{Fault, number_like, shown};
 
 /// One piece of a query.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,19 +119,7 @@ fn braces(at: usize, rest: &str) -> Result<(usize, Token), Fault> {
 }
 
 fn number(at: usize, rest: &str) -> Result<(usize, Token), Fault> {
-    let mut length = 0;
-    let bytes = rest.as_bytes();
-    while let Some(byte) = bytes.get(length) {
-        let exponent = length > 0 && matches!(bytes[length - 1], b'e' | b'E') && !rest.starts_with("0x");
-        match byte {
-            b'+' | b'-' if length == 0 || exponent => {}
-            b'.' => {}
-            byte if byte.is_ascii_alphanumeric() => {}
-            _ => break,
-        }
-        length += 1;
-    }
-    let spelled = &rest[..length];
+    let spelled = number_like(rest);
     let value = if spelled.contains('.') {
         Value::parse(&crate::Type::Real64, spelled)
     } else {
@@ -142,7 +130,7 @@ fn number(at: usize, rest: &str) -> Result<(usize, Token), Fault> {
         Ok(Value::Real64(number)) if !number.is_finite() => {
             Err(Fault::new(at, format!("`{}` is too large", shown(spelled))))
         }
-        Ok(value) => Ok((length, Token::Number(value))),
+        Ok(value) => Ok((spelled.len(), Token::Number(value))),
         Err(_) => Err(Fault::new(at, format!("`{}` is no number", shown(spelled)))),
     }
 }
