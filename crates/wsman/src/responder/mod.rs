@@ -226,7 +226,12 @@ impl server::Handler for Responder {
             Some(principal) => self.answer(principal, &request.body, content_type),
             None => self.identify(&request.body, content_type),
         };
-        server::Reply { status: answer.status, content_type: Some(answer.content_type), body: answer.body }
+        server::Reply {
+            status: answer.status,
+            content_type: Some(answer.content_type),
+            headers: Vec::new(),
+            body: answer.body,
+        }
     }
 }
 

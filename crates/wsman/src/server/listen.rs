@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
-use hyper::{Method, Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -246,11 +246,11 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
         .get("wsmanidentify")
         .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"unauthenticated"));
     let authorization = header(AUTHORIZATION).map(str::to_owned);
-    let posted = *request.method() == Method::POST;
+    let method = request.method().as_str().to_owned();
     if !shared.handler.serves(&path) {
         return spoken(Reply::empty(404), &[], drained(request, shared).await);
     }
-    if !posted {
+    if !shared.handler.takes(&method) {
         return spoken(Reply::empty(405), &[], drained(request, shared).await);
     }
     let anonymous = authorization.is_none() && shared.handler.anonymous(&path, unauthenticated);
@@ -262,6 +262,7 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
             Err(offers) => return spoken(Reply::empty(401), &offers, drained(request, shared).await),
         }
     };
+    let headers = texts(request.headers());
     let limit = if anonymous { MAX_ANONYMOUS } else { shared.limits.max_body };
     if promises_more(&request, limit) {
         return spoken(Reply::empty(413), &[], false);
@@ -281,7 +282,7 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
         };
     let Ok(_turn) = shared.requests.acquire().await else { return spoken(Reply::empty(503), &[], false) };
     drop(room);
-    let request = Request { principal, host: kept.host.clone(), path, content_type, body };
+    let request = Request { principal, host: kept.host.clone(), method, path, content_type, headers, body };
     let handler = Arc::clone(&shared.handler);
     match tokio::task::spawn_blocking(move || handler.answer(&request)).await {
         Ok(reply) => spoken(reply, &[], true),
@@ -325,6 +326,16 @@ async fn prove(
     }
 }
 
+/// The headers that a handler may look at: who asks is settled, and a password goes no further than it must.
+fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
+    let named = headers.iter().filter(|(name, _)| *name != AUTHORIZATION);
+    named
+        .filter_map(|(name, value)| {
+            Some((name.as_str().to_owned(), str::from_utf8(value.as_bytes()).ok()?.to_owned()))
+        })
+        .collect()
+}
+
 /// What is too large by its own word is not waited for.
 fn promises_more(request: &hyper::Request<Incoming>, limit: usize) -> bool {
     request.body().size_hint().lower() > limit as u64
@@ -350,12 +361,17 @@ async fn drained(request: hyper::Request<Incoming>, shared: &Shared) -> bool {
 
 /// An answer as HTTP speaks it. `go_on`: the connection can be used again.
 fn spoken(reply: Reply, offers: &[String], go_on: bool) -> Answer {
-    let Reply { status, content_type, body } = reply;
+    let Reply { status, content_type, headers: more, body } = reply;
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = answer.headers_mut();
     if let Some(content_type) = content_type {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    for (name, value) in more {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.append(HeaderName::from_static(name), value);
+        }
     }
     for offer in offers.iter().filter_map(|offer| HeaderValue::from_str(offer).ok()) {
         headers.append(WWW_AUTHENTICATE, offer);

@@ -10,7 +10,7 @@
 //!
 //! Negotiate and its kin prove who is there once for a connection and in several legs, so a [`Handshake`] belongs to a
 //! connection and keeps what it needs between legs. What is answered is the [`Handler`]'s business: this module knows
-//! HTTP and no SOAP. Nobody but an anonymous Identify gets past here without having proven who it is.
+//! HTTP and no protocol on top of it. Nobody but an anonymous Identify gets past here without having proven who it is.
 
 mod auth;
 mod limits;
@@ -33,12 +33,24 @@ pub struct Request {
     pub principal: Option<Principal>,
     /// The address it came to.
     pub host: String,
+    /// The method of HTTP, one of those that the handler takes.
+    pub method: String,
     /// Path of the URL.
     pub path: String,
     /// The `Content-Type` as it came, empty when there was none.
     pub content_type: String,
+    /// The headers that are text, in their order, names in lower case; without `Authorization`.
+    pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl Request {
+    /// The first header of that name, which is in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(there, _)| there == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// An answer.
@@ -48,6 +60,8 @@ pub struct Reply {
     pub status: u16,
     /// The `Content-Type`; none with an empty body.
     pub content_type: Option<&'static str>,
+    /// Headers more, names in lower case. What HTTP cannot carry of them is left out.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -56,7 +70,7 @@ impl Reply {
     /// An answer without a body.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self { status, content_type: None, body: Vec::new() }
+        Self { status, content_type: None, headers: Vec::new(), body: Vec::new() }
     }
 }
 
@@ -64,6 +78,11 @@ impl Reply {
 pub trait Handler: Send + Sync + 'static {
     /// Whether there is anything at `path`.
     fn serves(&self, path: &str) -> bool;
+
+    /// Whether this is a method that requests come by.
+    fn takes(&self, method: &str) -> bool {
+        method == "POST"
+    }
 
     /// Whether anybody may ask this without proving who it is. `unauthenticated`: the client said that it wants to be
     /// anonymous (header `WSMANIDENTIFY: unauthenticated`).
