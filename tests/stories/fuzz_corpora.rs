@@ -31,6 +31,8 @@ mod targets {
     pub(crate) mod cim_query;
     pub(crate) mod manifest;
     pub(crate) mod nbd_reply;
+    pub(crate) mod negotiate_framing;
+    pub(crate) mod negotiate_token;
     pub(crate) mod package_path;
     pub(crate) mod probe_disk;
     pub(crate) mod probe_ext;
@@ -56,6 +58,8 @@ replay!(cim_path);
 replay!(cim_query);
 replay!(manifest);
 replay!(nbd_reply);
+replay!(negotiate_framing);
+replay!(negotiate_token);
 replay!(package_path);
 replay!(probe_disk);
 replay!(probe_ext);
