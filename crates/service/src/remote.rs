@@ -138,6 +138,8 @@ pub(crate) fn authenticator(
         let proven = match proof {
             Proof::Password { user, password } => users.authenticate(user, password, Instant::now()),
             Proof::Certificate(thumbprint) => users.by_certificate(thumbprint),
+            // Nobody has an NT hash yet, and Negotiate is not offered.
+            Proof::NtHash { .. } => Err(access::Refusal::Wrong),
         };
         proven.map(|identity| identity.name().to_owned()).map_err(|refusal| match refusal {
             access::Refusal::Wrong => Refusal { why: "unknown, or not the password".to_owned(), wait: None },

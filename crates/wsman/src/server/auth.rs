@@ -1,4 +1,4 @@
-//! Who is there: a trait for what proves it, and Basic.
+//! Who is there: a trait for what proves it, and Basic. What takes several legs is in `negotiate.rs`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::Reply;
 use crate::Principal;
 
 /// Longest `Authorization` of Basic that is looked at, in bytes.
@@ -15,10 +16,12 @@ const MAX_BASIC: usize = 4096;
 /// How a connection is protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Secure {
-    /// By TLS; with the SHA-256 of the client's certificate (DER), if it showed one and proved to have its key.
+    /// By TLS.
     Tls {
-        /// Thumbprint in lower-case hexadecimal.
+        /// SHA-256 of the client's certificate (DER) in lower-case hexadecimal, if it showed one and proved to have its key.
         certificate: Option<String>,
+        /// What a client may name to say that it meant this server's certificate.
+        binding: Option<negotiate::Binding>,
     },
     /// By never leaving this host.
     Loopback,
@@ -40,10 +43,59 @@ pub trait Authenticator: Send + Sync + 'static {
     fn begin(&self, from: SocketAddr, secure: &Secure) -> Box<dyn Handshake>;
 }
 
-/// What a connection has proven so far. Its method blocks.
+/// What a connection has proven so far, and the keys that came of it. Its methods block.
 pub trait Handshake: Send {
     /// Looks at the `Authorization` of one request.
     fn step(&mut self, authorization: Option<&str>) -> Step;
+
+    /// Looks at the body of a request whose sender has proven who it is.
+    ///
+    /// # Errors
+    /// It is sealed and cannot be opened, or must be sealed and is not.
+    fn open(&mut self, content_type: String, body: Vec<u8>) -> Result<Opened, Distrust> {
+        if negotiate::framing::is_sealed(&content_type) {
+            let why = "a sealed body on a connection without keys".to_owned();
+            return Err(Distrust { status: 400, offers: Vec::new(), user: String::new(), why });
+        }
+        Ok(Opened { content_type, body, sealed: false })
+    }
+
+    /// Seals the reply to a request whose body was sealed.
+    fn seal(&mut self, reply: Reply) -> Reply {
+        reply
+    }
+}
+
+/// The body of a request, in clear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Its `Content-Type`.
+    pub content_type: String,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Whether it was sealed, and the reply is to be.
+    pub sealed: bool,
+}
+
+/// Why a body is not looked at. The connection ends with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distrust {
+    /// HTTP status of the answer.
+    pub status: u16,
+    /// What is offered, with 401.
+    pub offers: Vec<String>,
+    /// Whose connection it is.
+    pub user: String,
+    /// Why, for the log.
+    pub why: String,
+}
+
+impl Distrust {
+    /// The connection's handshake ended in a panic.
+    pub(super) fn lost(principal: &Principal) -> Self {
+        let why = "the handshake of the connection is lost".to_owned();
+        Self { status: 500, offers: Vec::new(), user: principal.user.clone(), why }
+    }
 }
 
 /// What comes of an `Authorization`.
@@ -51,6 +103,13 @@ pub trait Handshake: Send {
 pub enum Step {
     /// It is proven who asks.
     Proven(Principal),
+    /// It is, by the last leg of a handshake. A request without a body was sent for nothing else.
+    Completed {
+        /// Who asks.
+        principal: Principal,
+        /// The `WWW-Authenticate` of the answer.
+        last: Option<String>,
+    },
     /// It is not, or not yet: 401 with one `WWW-Authenticate` for each of these.
     Offer(Vec<String>),
     /// It is refused, with what the client called itself and why. The client is told what [`Step::Offer`] would tell it.
@@ -67,7 +126,7 @@ pub enum Step {
 }
 
 /// What a client shows to be somebody.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Proof<'a> {
     /// A name and its password.
     Password {
@@ -78,6 +137,24 @@ pub enum Proof<'a> {
     },
     /// A client certificate whose key it has, by its SHA-256 thumbprint in lower-case hexadecimal.
     Certificate(&'a str),
+    /// What only somebody can have computed who knows the NT hash of the user's password.
+    NtHash {
+        /// The name.
+        user: &'a str,
+        /// Whether that is proven, by the NT hash.
+        proves: &'a dyn Fn(&[u8; 16]) -> bool,
+    },
+}
+
+impl std::fmt::Debug for Proof<'_> {
+    /// Without what is secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Password { user, .. } => write!(f, "a password for {user:?}"),
+            Self::Certificate(thumbprint) => write!(f, "the certificate {thumbprint}"),
+            Self::NtHash { user, .. } => write!(f, "a proof for {user:?}"),
+        }
+    }
 }
 
 /// Why a proof is none.
@@ -91,8 +168,8 @@ pub struct Refusal {
 
 /// Basic authentication and client certificates, by whoever knows the users.
 pub struct Basic<F> {
-    check: Arc<F>,
-    unencrypted: bool,
+    pub(super) check: Arc<F>,
+    pub(super) unencrypted: bool,
 }
 
 impl<F> Basic<F>
@@ -111,19 +188,25 @@ where
     F: Fn(Proof<'_>) -> Result<String, Refusal> + Send + Sync + 'static,
 {
     fn begin(&self, from: SocketAddr, secure: &Secure) -> Box<dyn Handshake> {
-        Box::new(BasicHandshake {
-            check: Arc::clone(&self.check),
-            from,
-            certificate: match secure {
-                Secure::Tls { certificate } => certificate.clone(),
-                _ => None,
-            },
-            allowed: self.unencrypted || secure.is_private(),
-        })
+        Box::new(self.handshake(from, secure))
     }
 }
 
-struct BasicHandshake<F> {
+impl<F> Basic<F> {
+    pub(super) fn handshake(&self, from: SocketAddr, secure: &Secure) -> BasicHandshake<F> {
+        BasicHandshake {
+            check: Arc::clone(&self.check),
+            from,
+            certificate: match secure {
+                Secure::Tls { certificate, .. } => certificate.clone(),
+                _ => None,
+            },
+            allowed: self.unencrypted || secure.is_private(),
+        }
+    }
+}
+
+pub(super) struct BasicHandshake<F> {
     check: Arc<F>,
     from: SocketAddr,
     certificate: Option<String>,
@@ -134,7 +217,7 @@ impl<F> BasicHandshake<F>
 where
     F: Fn(Proof<'_>) -> Result<String, Refusal>,
 {
-    fn offers(&self) -> Vec<String> {
+    pub(super) fn offers(&self) -> Vec<String> {
         // Windows' realm. Where Basic would tell the password to others, nothing is left to offer.
         if self.allowed { vec!["Basic realm=\"WSMAN\"".to_owned()] } else { Vec::new() }
     }
@@ -211,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_password_is_proof_where_nobody_listens_in() {
-        let tls = Secure::Tls { certificate: None };
+        let tls = Secure::Tls { certificate: None, binding: None };
         for secure in [&tls, &Secure::Loopback] {
             let Step::Proven(who) = step(secure, Some(&basic("ada:a:b"))) else { panic!("{secure:?}") };
             assert_eq!((who.user.as_str(), who.from.as_str()), ("Ada", "192.0.2.7"));
@@ -227,12 +310,12 @@ mod tests {
 
     #[test]
     fn a_certificate_is_proof_with_the_scheme_or_without_any() {
-        let tls = Secure::Tls { certificate: Some("c0ffee".to_owned()) };
+        let tls = Secure::Tls { certificate: Some("c0ffee".to_owned()), binding: None };
         for authorization in [None, Some(MUTUAL)] {
             assert!(matches!(step(&tls, authorization), Step::Proven(who) if who.user == "Eve"));
         }
         assert!(matches!(step(&tls, Some(&basic("ada:a:b"))), Step::Proven(who) if who.user == "Ada"));
-        let other = Secure::Tls { certificate: Some("00".to_owned()) };
+        let other = Secure::Tls { certificate: Some("00".to_owned()), binding: None };
         assert!(matches!(step(&other, None), Step::Refused { .. }));
     }
 

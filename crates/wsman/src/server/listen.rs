@@ -1,4 +1,5 @@
-//! Connections: accepting them, limiting them, proving who is there, ending them.
+//! Connections: accepting them, limiting them, proving who is there, ending them. What is sealed is opened and sealed by the
+//! connection's handshake.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,7 +22,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::limits::{MAX_HEAD, MAX_HEADERS};
 use super::patience::Patient;
-use super::{Authenticator, Handler, Handshake, Limits, Reply, Request, Secure, Step, Watchman, tls};
+use super::{
+    Authenticator, Distrust, Handler, Handshake, Limits, Opened, Reply, Request, Secure, Step, Watchman, tls,
+};
 use crate::Principal;
 
 /// Proofs that are looked at at a time.
@@ -34,7 +37,7 @@ const MAX_ANONYMOUS: usize = 16 << 10;
 /// Where clients connect.
 pub struct Listener {
     tcp: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<tls::Config>,
 }
 
 impl Listener {
@@ -45,7 +48,7 @@ impl Listener {
     pub fn bind(address: SocketAddr, tls: Option<tls::Config>) -> io::Result<Self> {
         let tcp = std::net::TcpListener::bind(address)?;
         tcp.set_nonblocking(true)?;
-        Ok(Self { tcp: TcpListener::from_std(tcp)?, tls: tls.map(|tls| TlsAcceptor::from(tls.0)) })
+        Ok(Self { tcp: TcpListener::from_std(tcp)?, tls })
     }
 
     /// The address that it got.
@@ -177,7 +180,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 async fn begin(
     stream: TcpStream,
     from: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<tls::Config>,
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
@@ -188,18 +191,30 @@ async fn begin(
         let secure = if from.ip().to_canonical().is_loopback() { Secure::Loopback } else { Secure::No };
         return connection(stream, host, from, secure, shared, stopped).await;
     };
-    let stream = tokio::time::timeout(shared.limits.tls, tls.accept(stream)).await??;
-    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::thumbprint);
-    connection(stream, host, from, Secure::Tls { certificate: shown }, shared, stopped).await
+    let acceptor = TlsAcceptor::from(tls.server);
+    let stream = tokio::time::timeout(shared.limits.tls, acceptor.accept(stream)).await??;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::thumbprint);
+    let secure = Secure::Tls { certificate, binding: Some(tls.binding) };
+    connection(stream, host, from, secure, shared, stopped).await
 }
 
 /// What a connection keeps between requests.
 struct Kept {
     host: String,
     from: SocketAddr,
-    /// Taken by the request that is being proven; HTTP/1.1 has one at a time.
+    /// Taken by the request that is being looked at; HTTP/1.1 has one at a time. One that ended in a panic is not put back.
     handshake: Mutex<Option<Box<dyn Handshake>>>,
     admitted: Mutex<Option<Principal>>,
+}
+
+impl Kept {
+    fn take(&self) -> Option<Box<dyn Handshake>> {
+        self.handshake.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, handshake: Box<dyn Handshake>) {
+        *self.handshake.lock().unwrap_or_else(PoisonError::into_inner) = Some(handshake);
+    }
 }
 
 async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -254,11 +269,11 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
         return spoken(Reply::empty(405), &[], drained(request, shared).await);
     }
     let anonymous = authorization.is_none() && shared.handler.anonymous(&path, unauthenticated);
-    let principal = if anonymous {
+    let proven = if anonymous {
         None
     } else {
         match prove(authorization, shared, kept).await {
-            Ok(principal) => Some(principal),
+            Ok(proven) => Some(proven),
             Err(offers) => return spoken(Reply::empty(401), &offers, drained(request, shared).await),
         }
     };
@@ -280,12 +295,33 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
             Ok(Err(_)) => return spoken(Reply::empty(400), &[], false),
             Err(_) => return spoken(Reply::empty(408), &[], false),
         };
+    if let Some(Proven { leg: true, last, .. }) = &proven
+        && body.is_empty()
+    {
+        return spoken(Reply::empty(200), last.as_slice(), true);
+    }
     let Ok(_turn) = shared.requests.acquire().await else { return spoken(Reply::empty(503), &[], false) };
     drop(room);
-    let request = Request { principal, host: kept.host.clone(), method, path, content_type, headers, body };
-    let handler = Arc::clone(&shared.handler);
-    match tokio::task::spawn_blocking(move || handler.answer(&request)).await {
-        Ok(reply) => spoken(reply, &[], true),
+    let last = proven.as_ref().and_then(|proven| proven.last.clone());
+    let mut request =
+        Request { principal: None, host: kept.host.clone(), method, path, content_type, headers, body };
+    let (handler, mine) = (Arc::clone(&shared.handler), Arc::clone(kept));
+    let worked = tokio::task::spawn_blocking(move || {
+        let Some(Proven { principal, .. }) = proven else { return Ok(handler.answer(&request)) };
+        let mut handshake = mine.take().ok_or_else(|| Distrust::lost(&principal))?;
+        let Opened { content_type, body, sealed } = handshake.open(request.content_type, request.body)?;
+        (request.principal, request.content_type, request.body) = (Some(principal), content_type, body);
+        let reply = handler.answer(&request);
+        let reply = if sealed { handshake.seal(reply) } else { reply };
+        mine.put(handshake);
+        Ok(reply)
+    });
+    match worked.await {
+        Ok(Ok(reply)) => spoken(reply, last.as_slice(), true),
+        Ok(Err(Distrust { status, offers, user, why })) => {
+            shared.watchman.refused(&user, kept.from, &why);
+            spoken(Reply::empty(status), &offers, false)
+        }
         Err(e) => {
             tracing::error!("a request's worker ended unexpectedly: {e}");
             spoken(Reply::empty(500), &[], false)
@@ -293,37 +329,45 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
     }
 }
 
+/// Somebody who has proven who it is.
+struct Proven {
+    principal: Principal,
+    /// Whether this request was the last leg of a handshake.
+    leg: bool,
+    /// The `WWW-Authenticate` that ends it.
+    last: Option<String>,
+}
+
 /// Who asks, or what to offer.
 async fn prove(
     authorization: Option<String>,
     shared: &Arc<Shared>,
     kept: &Arc<Kept>,
-) -> Result<Principal, Vec<String>> {
+) -> Result<Proven, Vec<String>> {
     let Ok(_turn) = shared.proofs.acquire().await else { return Err(Vec::new()) };
     let mine = Arc::clone(kept);
     let step = tokio::task::spawn_blocking(move || {
-        let taken = mine.handshake.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut handshake = taken?;
+        let mut handshake = mine.take()?;
         let step = handshake.step(authorization.as_deref());
-        *mine.handshake.lock().unwrap_or_else(PoisonError::into_inner) = Some(handshake);
+        mine.put(handshake);
         Some(step)
     });
-    match step.await {
-        Ok(Some(Step::Proven(principal))) => {
-            let before =
-                kept.admitted.lock().unwrap_or_else(PoisonError::into_inner).replace(principal.clone());
-            if before.as_ref() != Some(&principal) {
-                shared.watchman.admitted(&principal, kept.from);
-            }
-            Ok(principal)
-        }
-        Ok(Some(Step::Offer(offers))) => Err(offers),
+    let proven = match step.await {
+        Ok(Some(Step::Proven(principal))) => Proven { principal, leg: false, last: None },
+        Ok(Some(Step::Completed { principal, last })) => Proven { principal, leg: true, last },
+        Ok(Some(Step::Offer(offers))) => return Err(offers),
         Ok(Some(Step::Refused { offers, user, why, .. })) => {
             shared.watchman.refused(&user, kept.from, &why);
-            Err(offers)
+            return Err(offers);
         }
-        Ok(None) | Err(_) => Err(Vec::new()),
+        Ok(None) | Err(_) => return Err(Vec::new()),
+    };
+    let principal = &proven.principal;
+    let before = kept.admitted.lock().unwrap_or_else(PoisonError::into_inner).replace(principal.clone());
+    if before.as_ref() != Some(principal) {
+        shared.watchman.admitted(principal, kept.from);
     }
+    Ok(proven)
 }
 
 /// The headers that a handler may look at: who asks is settled, and a password goes no further than it must.

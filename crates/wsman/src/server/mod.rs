@@ -5,7 +5,7 @@
 //!                                       │                                                │
 //!                                       └── Handshake: proven, or 401 with offers <──────┤
 //!                                                                                        ▼
-//!                                                       Handler::answer, on a thread that may block
+//!                                  Handshake::open ── Handler::answer ── Handshake::seal, on a thread that may block
 //! ```
 //!
 //! Negotiate and its kin prove who is there once for a connection and in several legs, so a [`Handshake`] belongs to a
@@ -15,12 +15,14 @@
 mod auth;
 mod limits;
 mod listen;
+mod negotiate;
 mod patience;
 pub mod tls;
 
 use std::net::SocketAddr;
 
-pub use auth::{Authenticator, Basic, Handshake, Proof, Refusal, Secure, Step};
+pub use self::negotiate::Negotiate;
+pub use auth::{Authenticator, Basic, Distrust, Handshake, Opened, Proof, Refusal, Secure, Step};
 pub use limits::Limits;
 pub use listen::{Listener, serve};
 

@@ -54,7 +54,11 @@ pub enum TlsError {
 
 /// What a server shows its clients. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Config(pub(super) Arc<ServerConfig>);
+pub struct Config {
+    pub(super) server: Arc<ServerConfig>,
+    /// What ties a proof to the certificate.
+    pub(super) binding: negotiate::Binding,
+}
 
 /// What a server with that certificate and key shows its clients.
 ///
@@ -63,9 +67,10 @@ pub struct Config(pub(super) Arc<ServerConfig>);
 pub fn config(certificate: &Path, key: &Path) -> Result<Config, TlsError> {
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(&read(certificate)?).filter_map(Result::ok).collect();
-    if chain.is_empty() {
+    let Some(shown) = chain.first() else {
         return Err(TlsError::Content { what: "certificate", path: certificate.to_owned() });
-    }
+    };
+    let binding = negotiate::Binding::to_server(shown);
     let private = PrivateKeyDer::from_pem_slice(&read(key)?)
         .map_err(|_| TlsError::Content { what: "private key", path: key.to_owned() })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -77,7 +82,7 @@ pub fn config(certificate: &Path, key: &Path) -> Result<Config, TlsError> {
         .with_single_cert(chain, private)
         .map_err(TlsError::Unusable)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Config(Arc::new(config)))
+    Ok(Config { server: Arc::new(config), binding })
 }
 
 /// Makes a certificate for this host that nobody vouches for, and its key, unless both are there. The key is its owner's

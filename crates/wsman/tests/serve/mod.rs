@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use tokio::sync::oneshot;
-use wsman::server::{Basic, Limits, Listener, Proof, Refusal, Watchman, serve, tls};
+use wsman::server::{
+    Authenticator, Basic, Handshake, Limits, Listener, Negotiate, Proof, Refusal, Secure, Watchman, serve,
+    tls,
+};
 use wsman::{Principal, Responder};
 
 /// Who was refused and why.
@@ -37,6 +40,16 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start(responder: Responder, limits: Limits) -> Self {
+        Self::with(responder, limits, Basic::new(check, false))
+    }
+
+    /// With Negotiate, and as if the plain listener's clients came over a network.
+    pub(crate) fn negotiating(responder: Responder) -> Self {
+        let negotiate = Negotiate::new(Basic::new(check, false), || true, "vms.example");
+        Self::with(responder, Limits::default(), OverNetwork(negotiate))
+    }
+
+    fn with(responder: Responder, limits: Limits, authenticator: impl Authenticator) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
         tls::make(&certificate, &key, &["localhost".to_owned()], &["127.0.0.1".parse().unwrap()]).unwrap();
@@ -55,7 +68,7 @@ impl Served {
                     Listener::bind(anywhere, Some(config)).unwrap(),
                 ];
                 tell.send((listeners[0].address().unwrap(), listeners[1].address().unwrap())).unwrap();
-                let authenticator = Arc::new(Basic::new(check, false));
+                let authenticator = Arc::new(authenticator);
                 let stop = async {
                     let _ = stopped.await;
                 };
@@ -76,9 +89,24 @@ impl Drop for Served {
     }
 }
 
+/// The NT hash of `Passw0rd!`.
+const NT_HASH: [u8; 16] = 0xfc525c9683e8fe067095ba2ddc971889_u128.to_be_bytes();
+
+/// Takes loopback for a network, so that what holds there can be tried on any host.
+struct OverNetwork<A>(A);
+
+impl<A: Authenticator> Authenticator for OverNetwork<A> {
+    fn begin(&self, from: SocketAddr, secure: &Secure) -> Box<dyn Handshake> {
+        self.0.begin(from, if *secure == Secure::Loopback { &Secure::No } else { secure })
+    }
+}
+
 fn check(proof: Proof<'_>) -> Result<String, Refusal> {
     match proof {
         Proof::Password { user: "administrator", password: "Passw0rd!" } => Ok("administrator".to_owned()),
+        Proof::NtHash { user: user @ ("administrator" | "eve"), proves } if proves(&NT_HASH) => {
+            Ok(user.to_owned())
+        }
         _ => Err(Refusal { why: "wrong password".to_owned(), wait: None }),
     }
 }
@@ -88,6 +116,7 @@ pub(crate) struct Heard {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// A connection of one client.
@@ -130,7 +159,7 @@ impl Client {
             .unwrap_or(0);
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).ok()?;
-        Some(Heard { status, head, body: String::from_utf8(body).unwrap() })
+        Some(Heard { status, head, body: String::from_utf8_lossy(&body).into_owned(), bytes: body })
     }
 
     /// Waits until the server hangs up.
