@@ -121,6 +121,18 @@ fn pypsrp_defines_a_machine() {
     api.client("define.py", &[r"C:\made.img"], "https", "ada");
 }
 
+#[test]
+fn pypsrp_makes_a_machine_of_defaults() {
+    let api = need!(Api::start("sim"));
+    for name in ["disk.img", "image.iso"] {
+        raw_disk(&api.places.join("exports").join(name), 4 << 20, &[(0, 4096)]);
+    }
+    api.client("defaults.py", &[r"C:\disk.img", r"C:\image.iso"], "https", "ada");
+    let made = api.daemon.run(["machine", "show", "of defaults", "--json"]).json();
+    assert_eq!((&made["state"], &made["memory_mib"]), (&"off".into(), &512.into()), "{made}");
+    api.daemon.run(["machine", "start", "of defaults"]).ok();
+}
+
 /// The documentation's walk-throughs, as `examples/` has them, with a real guest between them.
 #[test]
 fn the_walk_throughs_bring_a_real_guest_in_and_out() {

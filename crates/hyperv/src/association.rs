@@ -29,6 +29,9 @@ pub(crate) struct End {
 /// Whether an instance of the first end and one of the second are associated.
 type Linked = fn(&Instance, &Instance) -> bool;
 
+/// Says more than the two references, of the first end and the second.
+type Says = fn(&Instance, &Instance, &mut Instance);
+
 /// An association class, or a part of one.
 #[derive(Clone, Copy)]
 pub(crate) struct Association {
@@ -37,18 +40,30 @@ pub(crate) struct Association {
     second: End,
     linked: Linked,
     /// What an association says besides its two references.
-    says: fn(&Instance, &Instance, &mut Instance),
+    says: Says,
 }
 
-const fn end(role: &'static str, class: &'static str, scope: Scope) -> End {
+pub(crate) const fn end(role: &'static str, class: &'static str, scope: Scope) -> End {
     End { role, class, scope }
 }
 
-const fn all(class: &'static str, first: End, second: End) -> Association {
+pub(crate) const fn all(class: &'static str, first: End, second: End) -> Association {
     Association { class, first, second, linked: |_, _| true, says: |_, _, _| {} }
 }
 
-/// All of `root/virtualization/v2`.
+impl Association {
+    /// The same for those alone that are `linked`.
+    pub(crate) const fn when(self, linked: Linked) -> Self {
+        Self { linked, ..self }
+    }
+
+    /// The same, saying more than its references.
+    pub(crate) const fn saying(self, says: Says) -> Self {
+        Self { says, ..self }
+    }
+}
+
+/// Those of `root/virtualization/v2` that join several parts; others stand beside what they join.
 pub(crate) const VIRTUALIZATION: &[Association] = &[
     all(
         "Msvm_SettingsDefineState",
@@ -80,20 +95,17 @@ pub(crate) const VIRTUALIZATION: &[Association] = &[
         end("GroupComponent", "Msvm_ComputerSystem", Scope::Machine),
         end("PartComponent", "CIM_LogicalDevice", Scope::Machine),
     ),
-    Association {
-        linked: |connection, feature| {
-            let (Some(whole), Some(part)) = (connection.text("InstanceID"), feature.text("InstanceID"))
-            else {
-                return false;
-            };
-            part.strip_prefix(whole).is_some_and(|rest| rest.starts_with('\\'))
-        },
-        ..all(
-            "Msvm_EthernetPortSettingDataComponent",
-            end("GroupComponent", "Msvm_EthernetPortAllocationSettingData", Scope::Machine),
-            end("PartComponent", "Msvm_EthernetSwitchPortFeatureSettingData", Scope::Machine),
-        )
-    },
+    all(
+        "Msvm_EthernetPortSettingDataComponent",
+        end("GroupComponent", "Msvm_EthernetPortAllocationSettingData", Scope::Machine),
+        end("PartComponent", "Msvm_EthernetSwitchPortFeatureSettingData", Scope::Machine),
+    )
+    .when(|connection, feature| {
+        let (Some(whole), Some(part)) = (connection.text("InstanceID"), feature.text("InstanceID")) else {
+            return false;
+        };
+        part.strip_prefix(whole).is_some_and(|rest| rest.starts_with('\\'))
+    }),
     all(
         "Msvm_HostedService",
         end("Antecedent", "Msvm_ComputerSystem", Scope::Host),
@@ -129,20 +141,18 @@ pub(crate) const VIRTUALIZATION: &[Association] = &[
         end("AffectingElement", "Msvm_VirtualEthernetSwitchManagementService", Scope::Host),
         end("AffectedElement", "Msvm_VirtualEthernetSwitch", Scope::Switch),
     ),
-    Association {
-        says: |job, _, association| {
-            let creates = job.get("JobType").and_then(Value::as_u64)
-                == Some(crate::job_class::Kind::Realize.number().into());
-            // 5 is *create*, 0 is *unknown*.
-            let effect = if creates { 5_u16 } else { 0 };
-            association.set("ElementEffects", Some(vec![effect].into()));
-        },
-        ..all(
-            "Msvm_AffectedJobElement",
-            end("AffectingElement", "Msvm_ConcreteJob", Scope::Job),
-            end("AffectedElement", "CIM_ComputerSystem", Scope::Machine),
-        )
-    },
+    all(
+        "Msvm_AffectedJobElement",
+        end("AffectingElement", "Msvm_ConcreteJob", Scope::Job),
+        end("AffectedElement", "CIM_ComputerSystem", Scope::Machine),
+    )
+    .saying(|job, _, association| {
+        let creates = job.get("JobType").and_then(Value::as_u64)
+            == Some(crate::job_class::Kind::Realize.number().into());
+        // 5 is *create*, 0 is *unknown*.
+        let effect = if creates { 5_u16 } else { 0 };
+        association.set("ElementEffects", Some(vec![effect].into()));
+    }),
     all(
         "Msvm_OwningJobElement",
         end("OwningElement", "Msvm_VirtualSystemManagementService", Scope::Host),
@@ -206,8 +216,7 @@ fn is_a(namespace: &Namespace, class: &str, ancestor: Option<&Name>) -> bool {
 /// The steps that lead from `from`, as far as the walk asks for them.
 fn steps(namespace: &Namespace, from: &Instance, owner: &Owner, walk: &Walk) -> Vec<Step> {
     let both = namespace
-        .associations
-        .iter()
+        .associations()
         .flat_map(|association| [Step { association, forward: true }, Step { association, forward: false }]);
     let asked = |asked: &Option<Name>, role: &str| asked.as_ref().is_none_or(|asked| *asked == role);
     both.filter(|step| {
@@ -299,7 +308,7 @@ impl Namespace {
         class: &str,
     ) -> Result<Instances, Failure> {
         let mut starts = Vec::new();
-        for association in self.associations.iter().filter(|a| self.schema.is_a(a.class, class)) {
+        for association in self.associations().filter(|a| self.schema.is_a(a.class, class)) {
             let owners = world.owners(association.first.scope).map_err(|e| failed(&e))?;
             starts.push((Step { association, forward: true }, owners));
         }

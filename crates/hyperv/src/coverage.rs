@@ -27,7 +27,7 @@ fn table() -> String {
         };
         let filled = |class: &Class| {
             namespace.providers.iter().any(|p| class.name == p.class)
-                || namespace.associations.iter().any(|a| class.name == a.class)
+                || namespace.associations().any(|a| class.name == a.class)
         };
         let _ = write!(
             text,

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod association;
+mod capabilities;
 mod cimv2;
 mod codes;
 mod console;
@@ -32,6 +33,7 @@ mod operations;
 mod owner;
 mod package;
 mod paths;
+mod pool;
 mod provider;
 mod resource;
 pub mod schema;

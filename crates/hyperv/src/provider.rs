@@ -13,7 +13,9 @@ use wsman::{Call, Failure, FailureKind, Instances};
 use crate::job_class::{self, JobView};
 use crate::owner::{Machine, Owner, OwnerId, Scope};
 use crate::world::{World, failed};
-use crate::{cimv2, ethernet, fill, ids, integration, service, setting, storage, switch, system};
+use crate::{
+    capabilities, cimv2, ethernet, fill, ids, integration, pool, service, setting, storage, switch, system,
+};
 
 /// Hyper-V's own classes.
 pub(crate) const VIRTUALIZATION: &str = "root/virtualization/v2";
@@ -83,6 +85,20 @@ const VIRTUALIZATION_PROVIDERS: &[Provider] = &[
     host("Msvm_VirtualEthernetSwitchManagementService", service::switches),
     host("Msvm_VirtualSystemSnapshotService", service::snapshots),
     host("Msvm_SecurityService", service::security),
+    host("Msvm_ResourcePool", pool::pools),
+    host("Msvm_ProcessorPool", pool::processors),
+    host("Msvm_ResourcePoolSettingData", pool::settings),
+    host("Msvm_ResourcePoolConfigurationService", pool::configuration),
+    host("Msvm_ResourcePoolConfigurationCapabilities", pool::configuration_capabilities),
+    host("Msvm_AllocationCapabilities", capabilities::allocation),
+    host("Msvm_ResourceAllocationSettingData", capabilities::resources),
+    host("Msvm_StorageAllocationSettingData", capabilities::storage),
+    host("Msvm_ProcessorSettingData", capabilities::processor),
+    host("Msvm_MemorySettingData", capabilities::memory),
+    host("Msvm_SyntheticEthernetPortSettingData", capabilities::synthetic),
+    host("Msvm_EthernetPortAllocationSettingData", capabilities::connection),
+    host("Msvm_VirtualSystemSettingData", capabilities::systems),
+    machine("Msvm_VirtualSystemCapabilities", capabilities::system),
 ];
 
 /// The same of `root/cimv2`.
@@ -119,7 +135,8 @@ pub(crate) struct Namespace {
     pub(crate) name: &'static str,
     pub(crate) schema: Schema,
     pub(crate) providers: &'static [Provider],
-    pub(crate) associations: &'static [crate::association::Association],
+    /// The tables of what belongs together, one of each part.
+    pub(crate) associations: &'static [&'static [crate::association::Association]],
 }
 
 impl Namespace {
@@ -128,12 +145,19 @@ impl Namespace {
             name: VIRTUALIZATION,
             schema,
             providers: VIRTUALIZATION_PROVIDERS,
-            associations: crate::association::VIRTUALIZATION,
+            associations: &[crate::association::VIRTUALIZATION, pool::LINKS, capabilities::LINKS],
         }
     }
 
     pub(crate) fn cimv2(schema: Schema) -> Self {
-        Self { name: CIMV2, schema, providers: CIMV2_PROVIDERS, associations: crate::association::CIMV2 }
+        Self { name: CIMV2, schema, providers: CIMV2_PROVIDERS, associations: &[crate::association::CIMV2] }
+    }
+
+    /// Every association.
+    pub(crate) fn associations(
+        &self,
+    ) -> impl Iterator<Item = &'static crate::association::Association> + use<> {
+        self.associations.iter().copied().flatten()
     }
 
     /// The providers of `class` and of those below it.
@@ -254,11 +278,12 @@ impl Namespace {
     }
 }
 
-/// Whether a key says the host's name, so that no machine, switch or job can be meant.
+/// Whether a key names the host, or something of its own, so that no machine, switch or job can be meant.
 fn names_host(world: &World, path: &ObjectPath) -> bool {
     ["SystemName", "Name"]
         .iter()
         .any(|key| path.text(key).is_some_and(|name| name.eq_ignore_ascii_case(world.host_name())))
+        || path.text("InstanceID").is_some_and(ids::of_host)
 }
 
 /// Whether an instance has the keys of `path`. Texts are compared as WMI does, without regard to case.

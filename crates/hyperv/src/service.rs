@@ -5,7 +5,7 @@ use cim::Instance;
 use crate::world::World;
 
 /// The keys that every service has, and that it is well.
-fn service(world: &World, class: &'static str, name: &str, called: &str) -> Instance {
+pub(crate) fn service(world: &World, class: &'static str, name: &str, called: &str) -> Instance {
     Instance::new(class)
         .with("SystemCreationClassName", "Msvm_ComputerSystem")
         .with("SystemName", world.host_name())

@@ -11,18 +11,38 @@ use crate::system::datetime;
 use crate::world::World;
 
 pub(crate) fn virtual_system(world: &World, machine: &Machine) -> Vec<Instance> {
-    let settings = machine.settings();
     let realized = machine.real().is_some();
-    let mut instance = Instance::new("Msvm_VirtualSystemSettingData")
+    let mut instance = of(machine.settings())
         .with("InstanceID", ids::of(machine.id()))
         .with("Description", "Active settings for the virtual machine.")
-        .with("ElementName", settings.name.clone())
         .with("VirtualSystemIdentifier", ids::guid(machine.id()))
         .with("VirtualSystemType", virtual_system_type(realized))
-        .with("VirtualSystemSubType", sub_type(settings.generation))
-        .with("Notes", vec![settings.notes.clone()])
         .with("CreationTime", datetime(machine.created()))
         .with("ConfigurationID", ids::guid(machine.id()))
+        .with("IsSaved", machine.saved());
+    if let Some(home) = machine.home() {
+        let root = world.settings.paths.shown(home);
+        for property in [
+            "ConfigurationDataRoot",
+            "SnapshotDataRoot",
+            "SuspendDataRoot",
+            "SwapFileDataRoot",
+            "LogDataRoot",
+            "GuestStateDataRoot",
+        ] {
+            instance.set(property, Some(root.clone().into()));
+        }
+    }
+    vec![instance]
+}
+
+/// What settings say, whoever's they are.
+pub(crate) fn of(settings: &Settings) -> Instance {
+    let firmware = &settings.firmware;
+    let mut instance = Instance::new("Msvm_VirtualSystemSettingData")
+        .with("ElementName", settings.name.clone())
+        .with("VirtualSystemSubType", sub_type(settings.generation))
+        .with("Notes", vec![settings.notes.clone()])
         .with("Version", version(settings))
         .with("AutomaticStartupAction", startup(settings.automatic.start))
         .with("AutomaticStartupActionDelay", delay(settings))
@@ -37,7 +57,6 @@ pub(crate) fn virtual_system(world: &World, machine: &Machine) -> Vec<Instance> 
         .with("AutomaticSnapshotsEnabled", false)
         .with("IsAutomaticSnapshot", false)
         .with("IncrementalBackupEnabled", false)
-        .with("IsSaved", machine.saved())
         .with("AllowFullSCSICommandSet", false)
         .with("DebugPortEnabled", 0_u16)
         .with("VirtualNumaEnabled", false)
@@ -51,27 +70,13 @@ pub(crate) fn virtual_system(world: &World, machine: &Machine) -> Vec<Instance> 
         .with("EnableHibernation", false)
         .with("GuestStateIsolationEnabled", false)
         .with("TurnOffOnGuestRestart", false);
-    if let Some(home) = machine.home() {
-        let root = world.settings.paths.shown(home);
-        for property in [
-            "ConfigurationDataRoot",
-            "SnapshotDataRoot",
-            "SuspendDataRoot",
-            "SwapFileDataRoot",
-            "LogDataRoot",
-            "GuestStateDataRoot",
-        ] {
-            instance.set(property, Some(root.clone().into()));
-        }
-    }
-    let firmware = &settings.firmware;
     instance.set("BIOSGUID", firmware.bios_id.map(|id| format!("{{{}}}", ids::guid(id)).into()));
     let serial = firmware.serial_number.clone().map(Value::from);
     for property in ["BIOSSerialNumber", "BaseBoardSerialNumber", "ChassisSerialNumber"] {
         instance.set(property, serial.clone());
     }
     instance.set("SecureBootTemplateId", firmware.secure_boot_template.clone().map(Value::from));
-    vec![instance]
+    instance
 }
 
 /// The kind of settings that clients select by.

@@ -76,12 +76,23 @@ pub(crate) fn disk_at(machine: &Machine, id: &str) -> Option<Uuid> {
     }
 }
 
+/// What a guest may do with a medium: read and write a disk, read an image.
+pub(crate) fn access(sub_type: &str) -> u16 {
+    if sub_type == sub_type::DVD_DISK { 1 } else { 3 }
+}
+
 fn settings_path(world: &World, class: &str, id: &str) -> ObjectPath {
     world.path(class).with("InstanceID", id)
 }
 
 /// What all of them say.
-fn allocation(class: &str, id: String, kind: u16, sub_type: &str, name: impl Into<String>) -> Instance {
+pub(crate) fn allocation(
+    class: &str,
+    id: String,
+    kind: u16,
+    sub_type: &str,
+    name: impl Into<String>,
+) -> Instance {
     let name = name.into();
     Instance::new(class)
         .with("InstanceID", id)
@@ -150,17 +161,17 @@ pub(crate) fn storage(world: &World, machine: &Machine) -> Vec<Instance> {
     let mut all = Vec::new();
     for controller in &machine.settings().controllers {
         for drive in &controller.drives {
-            let (sub_type, name, file, access) = match &drive.media {
+            let (sub_type, name, file) = match &drive.media {
                 Media::Disk { disk } => {
                     let disk = machine.disk(*disk);
                     let file =
                         disk.as_ref().and_then(|d| d.file).map(|file| world.settings.paths.shown(file));
                     // One that is missing is known by the path that names it in its configuration.
                     let file = file.or_else(|| disk?.source.map(str::to_owned));
-                    (sub_type::HARD_DISK, "Hard Disk Image", file, 3_u16)
+                    (sub_type::HARD_DISK, "Hard Disk Image", file)
                 }
                 Media::Dvd { image: Some(image) } => {
-                    (sub_type::DVD_DISK, "ISO Disk Image", Some(world.settings.paths.shown(image)), 1)
+                    (sub_type::DVD_DISK, "ISO Disk Image", Some(world.settings.paths.shown(image)))
                 }
                 Media::Dvd { image: None } | Media::Other { .. } => continue,
             };
@@ -173,7 +184,7 @@ pub(crate) fn storage(world: &World, machine: &Machine) -> Vec<Instance> {
                 allocation("Msvm_StorageAllocationSettingData", id, 31, sub_type, name)
                     .with("Parent", parent.to_string())
                     .with("HostResource", file.into_iter().collect::<Vec<_>>())
-                    .with("Access", access)
+                    .with("Access", access(sub_type))
                     .with("IOPSLimit", 0_u64)
                     .with("IOPSReservation", 0_u64)
                     .with("IOPSAllocationUnits", "count")
