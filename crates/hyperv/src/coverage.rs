@@ -5,12 +5,19 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use cim::Class;
 
-use crate::method::METHODS;
 use crate::provider::Namespace;
-use crate::schema;
+use crate::{schema, v1};
+
+fn namespaces() -> [Arc<Namespace>; 3] {
+    let virtualization = Arc::new(Namespace::virtualization(schema::virtualization().expect("the schema")));
+    let first = v1::namespace(schema::virtualization_v1().expect("the schema"), Arc::clone(&virtualization));
+    let cimv2 = Namespace::cimv2(schema::cimv2().expect("the schema"));
+    [virtualization, Arc::new(first), Arc::new(cimv2)]
+}
 
 fn table() -> String {
     let mut text = "# Hyper-V's classes: what is served\n\nMade by a test from the tables that requests are answered from (`UPDATE_CLASSES=1 cargo test -p slipway-hyperv \
@@ -18,12 +25,12 @@ fn table() -> String {
                     machine, a switch or a job. A method that is *not supported* says so with the return value that its page gives for it. What is in neither list of a \
                     namespace is absent.\n"
         .to_owned();
-    for namespace in [
-        Namespace::virtualization(schema::virtualization().expect("the schema")),
-        Namespace::cimv2(schema::cimv2().expect("the schema")),
-    ] {
+    for namespace in namespaces() {
         let served = |class: &Class, name: &str| {
-            METHODS.iter().any(|m| m.name == name && namespace.schema.is_a(class.name.as_str(), m.class))
+            namespace
+                .methods
+                .iter()
+                .any(|m| m.name == name && namespace.schema.is_a(class.name.as_str(), m.class))
         };
         let filled = |class: &Class| {
             namespace.providers.iter().any(|p| class.name == p.class)
@@ -78,9 +85,11 @@ fn the_checked_in_table_is_what_is_served() {
 /// A method in the table that no class declares would never be called.
 #[test]
 fn every_method_that_does_something_is_declared() {
-    let schema = schema::virtualization().expect("the schema");
-    for method in METHODS {
-        let class = schema.class(method.class);
-        assert!(class.is_some_and(|c| c.method(method.name).is_some()), "{}.{}", method.class, method.name);
+    for namespace in namespaces() {
+        for method in namespace.methods {
+            let class = namespace.schema.class(method.class);
+            let declared = class.is_some_and(|c| c.method(method.name).is_some());
+            assert!(declared, "{}: {}.{}", namespace.name, method.class, method.name);
+        }
     }
 }

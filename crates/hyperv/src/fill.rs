@@ -32,6 +32,13 @@ pub(crate) fn placed(class: &Class, made: &Instance, host: &str, namespace: &str
     instance
 }
 
+/// `made` as `class`, without what it does not declare.
+pub(crate) fn declared(class: &Class, mut made: Instance) -> Instance {
+    made.class = class.name.clone();
+    made.properties.retain(|(name, _)| class.property(name.as_str()).is_some());
+    made
+}
+
 /// `value` in the width that the schema declares.
 fn typed(ty: &Type, array: bool, value: &Value) -> Value {
     match value {

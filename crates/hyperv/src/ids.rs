@@ -93,8 +93,13 @@ pub(crate) fn owner(text: &str) -> Option<Uuid> {
 
 /// The id of what an instance at `path` is part of, as its keys tell; `None` where they do not.
 pub(crate) fn owner_of(path: &ObjectPath) -> Option<Uuid> {
-    // A device of a machine has the machine in its id and as its system; a system has it as its name.
-    ["InstanceID", "DeviceID", "SystemName", "Name"].iter().find_map(|key| owner(path.text(key)?))
+    // A device of a machine has the machine in its id and as its system; a system has it as its name. A port of v1 is of
+    // the adapter in it: that is its name, and its system is the switch.
+    let keys = match path.class.as_str() {
+        "Msvm_SwitchPort" => ["Name"].as_slice(),
+        _ => &["InstanceID", "DeviceID", "SystemName", "Name"],
+    };
+    keys.iter().find_map(|key| owner(path.text(key)?))
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ mod summary;
 mod switch;
 mod system;
 mod tasks;
+mod v1;
 mod world;
 
 pub use operations::Hyperv;

@@ -35,7 +35,7 @@ pub(crate) type Refused = machine::Error;
 const MAX_INSTANCES: usize = 256;
 
 /// What a method does.
-type Does = fn(&Invocation<'_>) -> Result<Output, Refused>;
+pub(crate) type Does = fn(&Invocation<'_>) -> Result<Output, Refused>;
 
 /// A method that is served.
 #[derive(Clone, Copy)]
@@ -45,7 +45,7 @@ pub(crate) struct Method {
     does: Does,
 }
 
-const fn method(class: &'static str, name: &'static str, does: Does) -> Method {
+pub(crate) const fn method(class: &'static str, name: &'static str, does: Does) -> Method {
     Method { class, name, does }
 }
 
@@ -56,7 +56,7 @@ const KEYBOARD: &str = "Msvm_Keyboard";
 const SHUTDOWN: &str = "Msvm_ShutdownComponent";
 const MANAGEMENT: &str = "Msvm_VirtualSystemManagementService";
 
-/// Everything that is served.
+/// Everything that is served of `root/virtualization/v2`.
 pub(crate) const METHODS: &[Method] = &[
     method(SYSTEM, "RequestStateChange", state::request_state_change),
     method(PLANNED, "RequestStateChange", state::request_state_change),
@@ -123,7 +123,7 @@ pub(crate) fn invoke(
         }
     }
     let family = family(class, declared);
-    let served = METHODS.iter().find(|m| target.class == m.class && declared.name == m.name);
+    let served = namespace.methods.iter().find(|m| target.class == m.class && declared.name == m.name);
     let done = match served {
         Some(method) => {
             let invocation = Invocation { world, namespace, call, owner, parameters };
@@ -168,6 +168,19 @@ fn texts(schema: &Schema, value: Value) -> Value {
         Value::Array(all) => Value::Array(all.into_iter().map(|one| texts(schema, one)).collect()),
         Value::Object(instance) => embedded::write(&instance, schema).into(),
         other => other,
+    }
+}
+
+impl<'c> Invocation<'c> {
+    /// The same call as one of another namespace, with other parameters.
+    pub(crate) fn within(
+        &self,
+        namespace: &'c Arc<Namespace>,
+        parameters: Vec<(Name, Option<Value>)>,
+    ) -> Result<Self, Refused> {
+        let gone = || Refused::new(Reason::NotFound, "what the method was called on is gone");
+        let owner = self.world.load(self.owner.id())?.ok_or_else(gone)?;
+        Ok(Invocation { world: self.world, namespace, call: self.call, owner, parameters })
     }
 }
 

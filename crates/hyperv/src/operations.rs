@@ -6,16 +6,16 @@ use cim::{Instance, Name, ObjectPath, Schema, Value};
 use machine::Host;
 use wsman::{Call, Failure, FailureKind, Instances, Operations, Output, Walk};
 
-use crate::provider::{CIMV2, Namespace, VIRTUALIZATION};
-use crate::schema;
+use crate::provider::Namespace;
 use crate::settings::Settings;
 use crate::tasks::Tasks;
 use crate::world::World;
+use crate::{schema, v1};
 
 /// Hyper-V's classes over a host.
 pub struct Hyperv {
     world: Arc<World>,
-    namespaces: [Arc<Namespace>; 2],
+    namespaces: [Arc<Namespace>; 3],
 }
 
 impl Hyperv {
@@ -24,12 +24,12 @@ impl Hyperv {
     /// # Errors
     /// None that a test does not find: the schema is part of the program.
     pub fn new(host: Arc<Host>, settings: Settings) -> Result<Self, schema::Error> {
+        let virtualization = Arc::new(Namespace::virtualization(schema::virtualization()?));
+        let cimv2 = Arc::new(Namespace::cimv2(schema::cimv2()?));
+        let first = Arc::new(v1::namespace(schema::virtualization_v1()?, Arc::clone(&virtualization)));
         Ok(Self {
             world: Arc::new(World { host, settings, tasks: Tasks::default() }),
-            namespaces: [
-                Arc::new(Namespace::virtualization(schema::virtualization()?)),
-                Arc::new(Namespace::cimv2(schema::cimv2()?)),
-            ],
+            namespaces: [virtualization, first, cimv2],
         })
     }
 
@@ -37,8 +37,8 @@ impl Hyperv {
     fn namespace(&self, name: &str) -> Result<&Arc<Namespace>, Failure> {
         let name = name.trim_matches(['/', '\\']).replace('\\', "/");
         self.namespaces.iter().find(|n| n.name.eq_ignore_ascii_case(&name)).ok_or_else(|| {
-            let message =
-                format!("there is no namespace `{name}` here, only `{VIRTUALIZATION}` and `{CIMV2}`");
+            let there = self.namespaces.each_ref().map(|n| format!("`{}`", n.name)).join(", ");
+            let message = format!("there is no namespace `{name}` here, only {there}");
             Failure::new(FailureKind::NoSuchNamespace, message)
         })
     }

@@ -47,7 +47,11 @@ pub(crate) fn export(invocation: &Invocation<'_>) -> Result<Output, Refused> {
 }
 
 /// Writes what the settings say into the request; what they leave out stays as it is by default.
-fn apply(machine: &Machine, settings: &Instance, request: &mut ExportRequest) -> Result<(), Refused> {
+pub(crate) fn apply(
+    machine: &Machine,
+    settings: &Instance,
+    request: &mut ExportRequest,
+) -> Result<(), Refused> {
     let wrong = |why: String| invalid("ExportSettingData", why);
     let flag = |name: &str| settings.get(name).and_then(Value::as_bool);
     let number = |name: &str| settings.get(name).and_then(Value::as_u64);

@@ -27,6 +27,8 @@ pub(crate) const CIMV2: &str = "root/cimv2";
 pub(crate) enum Source {
     Host(fn(&World) -> Vec<Instance>),
     Machine(fn(&World, &Machine) -> Vec<Instance>),
+    /// Of machines, and not of planned ones.
+    Real(fn(&World, &Machine) -> Vec<Instance>),
     Switch(fn(&World, &SwitchRecord) -> Vec<Instance>),
     Job(fn(&World, &JobView) -> Vec<Instance>),
 }
@@ -38,15 +40,23 @@ pub(crate) struct Provider {
     pub(crate) source: Source,
 }
 
-const fn host(class: &'static str, make: fn(&World) -> Vec<Instance>) -> Provider {
+pub(crate) const fn host(class: &'static str, make: fn(&World) -> Vec<Instance>) -> Provider {
     Provider { class, source: Source::Host(make) }
 }
 
-const fn machine(class: &'static str, make: fn(&World, &Machine) -> Vec<Instance>) -> Provider {
+pub(crate) const fn machine(class: &'static str, make: fn(&World, &Machine) -> Vec<Instance>) -> Provider {
     Provider { class, source: Source::Machine(make) }
 }
 
-const fn switch(class: &'static str, make: fn(&World, &SwitchRecord) -> Vec<Instance>) -> Provider {
+/// Of machines, and not of planned ones.
+pub(crate) const fn real(class: &'static str, make: fn(&World, &Machine) -> Vec<Instance>) -> Provider {
+    Provider { class, source: Source::Real(make) }
+}
+
+pub(crate) const fn switch(
+    class: &'static str,
+    make: fn(&World, &SwitchRecord) -> Vec<Instance>,
+) -> Provider {
     Provider { class, source: Source::Switch(make) }
 }
 
@@ -113,7 +123,7 @@ impl Provider {
     pub(crate) fn scope(&self) -> Scope {
         match self.source {
             Source::Host(_) => Scope::Host,
-            Source::Machine(_) => Scope::Machine,
+            Source::Machine(_) | Source::Real(_) => Scope::Machine,
             Source::Switch(_) => Scope::Switch,
             Source::Job(_) => Scope::Job,
         }
@@ -123,6 +133,7 @@ impl Provider {
         match (self.source, owner) {
             (Source::Host(make), Owner::Host) => make(world),
             (Source::Machine(make), Owner::Machine(machine)) => make(world, machine),
+            (Source::Real(make), Owner::Machine(machine)) if machine.real().is_some() => make(world, machine),
             (Source::Switch(make), Owner::Switch(switch)) => make(world, switch),
             (Source::Job(make), Owner::Job(job)) => make(world, job),
             _ => Vec::new(),
@@ -137,6 +148,10 @@ pub(crate) struct Namespace {
     pub(crate) providers: &'static [Provider],
     /// The tables of what belongs together, one of each part.
     pub(crate) associations: &'static [&'static [crate::association::Association]],
+    pub(crate) methods: &'static [crate::method::Method],
+    /// The namespace in whose words this one's makers speak, where it is not their own: what they say beyond its classes is
+    /// left out.
+    pub(crate) behind: Option<Arc<Namespace>>,
 }
 
 impl Namespace {
@@ -146,11 +161,20 @@ impl Namespace {
             schema,
             providers: VIRTUALIZATION_PROVIDERS,
             associations: &[crate::association::VIRTUALIZATION, pool::LINKS, capabilities::LINKS],
+            methods: crate::method::METHODS,
+            behind: None,
         }
     }
 
     pub(crate) fn cimv2(schema: Schema) -> Self {
-        Self { name: CIMV2, schema, providers: CIMV2_PROVIDERS, associations: &[crate::association::CIMV2] }
+        Self {
+            name: CIMV2,
+            schema,
+            providers: CIMV2_PROVIDERS,
+            associations: &[crate::association::CIMV2],
+            methods: &[],
+            behind: None,
+        }
     }
 
     /// Every association.
@@ -172,18 +196,24 @@ impl Namespace {
         providers
             .flat_map(|(provider, class)| {
                 let made = provider.make(world, owner).into_iter();
-                made.map(|one| fill::placed(class, &one, world.host_name(), self.name))
+                made.map(|one| self.placed(world, class, one))
             })
             .collect()
+    }
+
+    fn placed(&self, world: &World, class: &Class, made: Instance) -> Instance {
+        let made = if self.behind.is_some() { fill::declared(class, made) } else { made };
+        fill::placed(class, &made, world.host_name(), self.name)
     }
 
     /// The same of a machine at hand.
     pub(crate) fn made_of(&self, world: &World, machine: &Machine, class: &str) -> Vec<Instance> {
         let providers = self.of(class).filter_map(|(provider, class)| match provider.source {
             Source::Machine(make) => Some((make, class)),
+            Source::Real(make) if machine.real().is_some() => Some((make, class)),
             _ => None,
         });
-        let placed = |class: &Class, one: Instance| fill::placed(class, &one, world.host_name(), self.name);
+        let placed = |class: &Class, one: Instance| self.placed(world, class, one);
         providers
             .flat_map(|(make, class)| make(world, machine).into_iter().map(move |one| placed(class, one)))
             .collect()

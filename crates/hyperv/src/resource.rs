@@ -112,7 +112,7 @@ fn new_place(instance: &Instance, put: Put) -> Result<PositionEdit, Refused> {
 }
 
 /// The adapter that an id names: its number in the machine's settings.
-fn adapter(machine: &Machine, id: &str) -> Option<usize> {
+pub(crate) fn adapter(machine: &Machine, id: &str) -> Option<usize> {
     let id = id.split('\\').nth(1)?;
     machine.settings().adapters.iter().position(|a| ids::guid(a.instance).eq_ignore_ascii_case(id))
 }
@@ -254,7 +254,8 @@ pub(crate) fn modify(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     Ok(Output::new(0_u32).with("ResultingResourceSettings", Some(results.into())))
 }
 
-fn change(
+/// Writes into `edit` what changes a part of the machine.
+pub(crate) fn change(
     world: &World,
     machine: &Machine,
     instance: &Instance,

@@ -16,6 +16,14 @@ pub fn virtualization() -> Result<Schema, Error> {
     read("virtualization_v2.mof", include_str!("../schema/virtualization_v2.mof"))
 }
 
+/// Hyper-V's classes of 2008 to 2012: `root/virtualization`.
+///
+/// # Errors
+/// As [`virtualization`].
+pub fn virtualization_v1() -> Result<Schema, Error> {
+    read("virtualization.mof", include_str!("../schema/virtualization.mof"))
+}
+
 /// The host's classes that clients read first: `root/cimv2`.
 ///
 /// # Errors

@@ -123,7 +123,7 @@ fn what_cannot_be_found_is_said_plainly() {
     let id = lab.machine("web", Generation::Two).record.id;
     lab.machine("db", Generation::Two);
     let kind = |namespace: &str, path: &str| lab.get(namespace, path).unwrap_err().kind;
-    assert_eq!(kind("root/virtualization", "Msvm_ComputerSystem.Name=\"x\""), FailureKind::NoSuchNamespace);
+    assert_eq!(kind("root/hypervcluster/v2", "Msvm_ComputerSystem.Name=\"x\""), FailureKind::NoSuchNamespace);
     assert_eq!(kind(V2, "Msvm_NoSystem.Name=\"x\""), FailureKind::NoSuchClass);
     assert_eq!(kind(V2, "Msvm_ComputerSystem.Id=\"x\""), FailureKind::InvalidKeys);
     assert_eq!(kind(V2, "Msvm_ComputerSystem.Name=\"web\""), FailureKind::NotFound);

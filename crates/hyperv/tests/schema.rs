@@ -71,6 +71,7 @@ fn pywbem_sees_the_classes_that_we_see() {
     let oracle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/oracle_pywbem.py");
     for (namespace, file, ours) in [
         ("root/virtualization/v2", "virtualization_v2.mof", schema::virtualization().unwrap()),
+        ("root/virtualization", "virtualization.mof", schema::virtualization_v1().unwrap()),
         ("root/cimv2", "cimv2.mof", schema::cimv2().unwrap()),
     ] {
         let mut command = Command::new(&python);
