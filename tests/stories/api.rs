@@ -133,6 +133,25 @@ fn pypsrp_makes_a_machine_of_defaults() {
     api.daemon.run(["machine", "start", "of defaults"]).ok();
 }
 
+/// What the client made is what others read.
+#[test]
+fn pypsrp_makes_virtual_disks() {
+    let api = need!(Api::start("sim"));
+    api.client("disks.py", &["C:"], "https", "ada");
+    for (name, size) in [
+        ("dynamic.vhdx", 96 << 20),
+        ("fixed.vhdx", 16 << 20),
+        ("4k.vhdx", 64 << 20),
+        ("huge.vhdx", 64 << 40),
+        ("converted.vhd", 16 << 20),
+    ] {
+        let file = api.places.join("exports").join(name);
+        let report = vhdx::check(&file, &vhdx::CheckOptions::default()).expect("a disk");
+        assert!(report.findings.is_empty(), "{name}: {:?}", report.findings);
+        assert_eq!(report.info.expect("readable").virtual_size, size, "{name}");
+    }
+}
+
 /// The documentation's walk-throughs, as `examples/` has them, with a real guest between them.
 #[test]
 fn the_walk_throughs_bring_a_real_guest_in_and_out() {

@@ -158,6 +158,11 @@ pub(crate) const VIRTUALIZATION: &[Association] = &[
         end("OwningElement", "Msvm_VirtualSystemManagementService", Scope::Host),
         end("OwnedElement", "Msvm_ConcreteJob", Scope::Job),
     ),
+    all(
+        "Msvm_OwningJobElement",
+        end("OwningElement", "Msvm_ImageManagementService", Scope::Host),
+        end("OwnedElement", "Msvm_StorageJob", Scope::Job),
+    ),
 ];
 
 /// All of `root/cimv2`.

@@ -93,10 +93,10 @@ pub(crate) fn code(family: Family, reason: Reason) -> u32 {
     }
 }
 
-/// The `ErrorCode` of a job that failed with the failure `id`.
-pub(crate) fn job_error(id: &str) -> u16 {
+/// The `ErrorCode` of a job that failed with the failure `id`; the job answers in `family`.
+pub(crate) fn job_error(family: Family, id: &str) -> u16 {
     let reason = Reason::ALL.into_iter().find(|reason| reason.id() == id);
-    reason.and_then(|reason| code(Family::Vendor, reason).try_into().ok()).unwrap_or(FAILED)
+    reason.and_then(|reason| code(family, reason).try_into().ok()).unwrap_or(FAILED)
 }
 
 #[cfg(test)]
@@ -117,7 +117,8 @@ mod tests {
                 assert!(valid.contains(&code) || extra, "{reason:?} in {family:?}: {code}");
             }
         }
-        assert_eq!(job_error("invalid-state"), 32775);
-        assert_eq!(job_error("job-step-panicked"), FAILED);
+        assert_eq!(job_error(Family::Vendor, "invalid-state"), 32775);
+        assert_eq!(job_error(Family::Image, "not-found"), 32779);
+        assert_eq!(job_error(Family::Vendor, "job-step-panicked"), FAILED);
     }
 }

@@ -1,4 +1,4 @@
-//! `Msvm_ConcreteJob`: work under way or just finished, in Hyper-V's words.
+//! `Msvm_ConcreteJob` and `Msvm_StorageJob`: work under way or just finished, in Hyper-V's words.
 
 use std::time::Duration;
 
@@ -36,9 +36,51 @@ pub(crate) enum Kind {
     Export,
     Validate,
     Realize,
+    /// Of image management, as all below.
+    Create,
+    Floppy,
+    Compact,
+    Resize,
+    Convert,
+    Identify,
+    Check,
 }
 
 impl Kind {
+    /// A kind of job of the domain.
+    fn of(name: &str) -> Self {
+        match name {
+            "export" => Self::Export,
+            "save" => Self::Save,
+            "image-create" => Self::Create,
+            "image-floppy" => Self::Floppy,
+            "image-compact" => Self::Compact,
+            "image-resize" => Self::Resize,
+            "image-convert" => Self::Convert,
+            "image-identify" => Self::Identify,
+            "image-check" => Self::Check,
+            _ => Self::Realize,
+        }
+    }
+
+    /// Whether it is a job of image management: these have a class, and numbers, of their own.
+    fn stores(self) -> bool {
+        matches!(
+            self,
+            Self::Create
+                | Self::Floppy
+                | Self::Compact
+                | Self::Resize
+                | Self::Convert
+                | Self::Identify
+                | Self::Check
+        )
+    }
+
+    fn family(self) -> Family {
+        if self.stores() { Family::Image } else { Family::Vendor }
+    }
+
     /// Hyper-V's `JobType`.
     pub(crate) fn number(self) -> u16 {
         match self {
@@ -49,6 +91,14 @@ impl Kind {
             Self::Export => 62,
             Self::Validate => 140,
             Self::Realize => 141,
+            // Of `Msvm_StorageJob`; the page has none for a change of settings.
+            Self::Identify => 0,
+            Self::Create => 1,
+            Self::Floppy => 2,
+            Self::Compact => 3,
+            Self::Resize => 4,
+            Self::Convert => 6,
+            Self::Check => 9,
         }
     }
 
@@ -61,6 +111,13 @@ impl Kind {
             Self::Export => "Exporting Virtual Machine",
             Self::Validate => "Validating Planned Virtual Machine",
             Self::Realize => "Realizing Planned Virtual Machine",
+            Self::Create => "Creating Virtual Hard Disk",
+            Self::Floppy => "Creating Virtual Floppy Disk",
+            Self::Compact => "Compacting Virtual Hard Disk",
+            Self::Resize => "Resizing Virtual Hard Disk",
+            Self::Convert => "Converting Virtual Hard Disk",
+            Self::Identify => "Changing Virtual Hard Disk",
+            Self::Check => "Validating Virtual Hard Disk",
         }
     }
 }
@@ -159,13 +216,10 @@ impl JobView {
             };
             problems.insert(0, why);
         }
+        let kind = Kind::of(&status.kind);
         Self {
             id: status.id.0,
-            kind: match status.kind.as_str() {
-                "export" => Kind::Export,
-                "save" => Kind::Save,
-                _ => Kind::Realize,
-            },
+            kind,
             state: match status.state {
                 State::Queued => state::NEW,
                 State::Running if status.cancel_requested => state::SHUTTING_DOWN,
@@ -180,7 +234,7 @@ impl JobView {
             status: status.phase.clone(),
             percent: status.percent,
             error_code: match (&status.error, status.state) {
-                (Some(error), State::Failed) => codes::job_error(&error.id),
+                (Some(error), State::Failed) => codes::job_error(kind.family(), &error.id),
                 (None, State::Failed) => codes::FAILED,
                 _ => 0,
             },
@@ -201,7 +255,9 @@ impl JobView {
             Ok(problems) => {
                 let worst = problems.iter().map(|p| p.severity).max().unwrap_or(0);
                 (self.state, self.error_code) = match worst {
-                    MAJOR.. => (state::EXCEPTION, codes::job_error(Reason::NotCompatible.id())),
+                    MAJOR.. => {
+                        (state::EXCEPTION, codes::job_error(self.kind.family(), Reason::NotCompatible.id()))
+                    }
                     WARNING.. => (state::WITH_WARNINGS, 0),
                     _ => (state::COMPLETED, 0),
                 };
@@ -209,7 +265,7 @@ impl JobView {
             }
             Err(e) => {
                 self.state = state::EXCEPTION;
-                self.error_code = codes::job_error(e.reason().id());
+                self.error_code = codes::job_error(self.kind.family(), e.reason().id());
                 self.problems = vec![Problem::from(&e)];
             }
         }
@@ -233,11 +289,20 @@ impl JobView {
 }
 
 pub(crate) fn concrete_job(_: &World, job: &JobView) -> Vec<Instance> {
+    if job.kind.stores() { Vec::new() } else { vec![told("Msvm_ConcreteJob", job)] }
+}
+
+pub(crate) fn storage_job(_: &World, job: &JobView) -> Vec<Instance> {
+    if job.kind.stores() { vec![told("Msvm_StorageJob", job)] } else { Vec::new() }
+}
+
+/// What both classes say.
+fn told(class: &str, job: &JobView) -> Instance {
     let (health, described) = job.health();
     let end = job.finished.unwrap_or_else(Timestamp::now);
     let elapsed = job.started.map_or(Duration::ZERO, |at| end.duration_since(at).unsigned_abs());
     let caption = job.kind.caption();
-    let mut instance = Instance::new("Msvm_ConcreteJob")
+    let mut instance = Instance::new(class)
         .with("InstanceID", ids::guid(job.id))
         .with("Caption", caption)
         .with("Description", caption)
@@ -263,7 +328,7 @@ pub(crate) fn concrete_job(_: &World, job: &JobView) -> Vec<Instance> {
         instance.set("ErrorDescription", Some(error.message.clone().into()));
         instance.set("ErrorSummaryDescription", Some(error.message.clone().into()));
     }
-    vec![instance]
+    instance
 }
 
 /// The job that a method was called on.

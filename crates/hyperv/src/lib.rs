@@ -26,6 +26,7 @@ mod define;
 mod ethernet;
 mod fill;
 mod ids;
+mod image;
 mod integration;
 mod job_class;
 mod method;

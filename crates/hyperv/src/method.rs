@@ -16,7 +16,7 @@ use crate::ids;
 use crate::owner::Owner;
 use crate::provider::Namespace;
 use crate::world::World;
-use crate::{console, define, job_class, package, resource, state, summary};
+use crate::{console, define, image, job_class, package, resource, state, summary};
 
 /// A call of a method, on its way to the domain.
 pub(crate) struct Invocation<'c> {
@@ -55,6 +55,8 @@ const JOB: &str = "Msvm_ConcreteJob";
 const KEYBOARD: &str = "Msvm_Keyboard";
 const SHUTDOWN: &str = "Msvm_ShutdownComponent";
 const MANAGEMENT: &str = "Msvm_VirtualSystemManagementService";
+const STORAGE_JOB: &str = "Msvm_StorageJob";
+const IMAGES: &str = "Msvm_ImageManagementService";
 
 /// Everything that is served of `root/virtualization/v2`.
 pub(crate) const METHODS: &[Method] = &[
@@ -81,6 +83,18 @@ pub(crate) const METHODS: &[Method] = &[
     method(MANAGEMENT, "AddResourceSettings", resource::add),
     method(MANAGEMENT, "ModifyResourceSettings", resource::modify),
     method(MANAGEMENT, "RemoveResourceSettings", resource::remove),
+    method(STORAGE_JOB, "RequestStateChange", job_class::request_state_change),
+    method(STORAGE_JOB, "GetError", job_class::get_error),
+    method(STORAGE_JOB, "GetErrorEx", job_class::get_error_ex),
+    method(IMAGES, "CreateVirtualHardDisk", image::create),
+    method(IMAGES, "CreateVirtualFloppyDisk", image::create_floppy),
+    method(IMAGES, "ConvertVirtualHardDisk", image::convert),
+    method(IMAGES, "ResizeVirtualHardDisk", image::resize),
+    method(IMAGES, "CompactVirtualHardDisk", image::compact),
+    method(IMAGES, "ValidateVirtualHardDisk", image::validate),
+    method(IMAGES, "GetVirtualHardDiskSettingData", image::get_settings),
+    method(IMAGES, "GetVirtualHardDiskState", image::get_state),
+    method(IMAGES, "SetVirtualHardDiskSettingData", image::set_settings),
 ];
 
 /// The codes that a declared method answers in, as its value map tells.
@@ -91,7 +105,7 @@ pub(crate) fn family(class: &Class, method: &Declared) -> Family {
     };
     if class.name == "Msvm_ImageManagementService" {
         Family::Image
-    } else if method.name == "RequestStateChange" && class.name == "Msvm_ConcreteJob" {
+    } else if method.name == "RequestStateChange" && (class.name == JOB || class.name == STORAGE_JOB) {
         Family::JobState
     // A planned system inherits its page from CIM, and is asked by the same clients as a machine.
     } else if has("32775") || has("32770") || map.is_none() || method.name == "RequestStateChange" {

@@ -88,6 +88,7 @@ const VIRTUALIZATION_PROVIDERS: &[Provider] = &[
     switch("Msvm_VirtualEthernetSwitch", switch::switch),
     switch("Msvm_VirtualEthernetSwitchSettingData", switch::setting),
     Provider { class: "Msvm_ConcreteJob", source: Source::Job(job_class::concrete_job) },
+    Provider { class: "Msvm_StorageJob", source: Source::Job(job_class::storage_job) },
     host("Msvm_VirtualSystemManagementService", service::management),
     host("Msvm_VirtualSystemManagementServiceSettingData", service::setting),
     host("Msvm_VirtualSystemManagementCapabilities", service::capabilities),

@@ -596,7 +596,7 @@ impl Host {
 }
 
 /// Whether `path` is one of the disk's files, under whatever name.
-fn uses(disk: &DiskRecord, path: &Path) -> bool {
+pub(crate) fn uses(disk: &DiskRecord, path: &Path) -> bool {
     disk.layers.iter().any(|l| l.path == path || crate::inuse::same_file(&l.path, path))
 }
 

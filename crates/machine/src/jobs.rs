@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::ambient::Ambient;
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
+use crate::image::work::{Compact, Convert, Create, Floppy, Identify, Making, Resize, Validate};
 
 /// What the domain's jobs act on.
 pub(crate) struct World {
@@ -42,7 +43,14 @@ pub(crate) fn open(host: &Arc<Host>, options: job::Options) -> Result<job::Engin
     builder
         .register::<crate::import::Realize>(Arc::clone(&world))
         .register::<crate::export::Export>(Arc::clone(&world))
-        .register::<crate::save::Save>(world)
+        .register::<crate::save::Save>(Arc::clone(&world))
+        .register::<Making<Create>>(Arc::clone(&world))
+        .register::<Making<Floppy>>(Arc::clone(&world))
+        .register::<Making<Convert>>(Arc::clone(&world))
+        .register::<Making<Resize>>(Arc::clone(&world))
+        .register::<Making<Compact>>(Arc::clone(&world))
+        .register::<Making<Identify>>(Arc::clone(&world))
+        .register::<Validate>(world)
         .start()
         .map_err(failed)
 }

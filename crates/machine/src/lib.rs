@@ -34,6 +34,7 @@ pub mod finding;
 pub mod hardware;
 mod health;
 pub mod host;
+pub mod image;
 pub mod import;
 mod inbox;
 mod inuse;
