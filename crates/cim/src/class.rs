@@ -14,6 +14,27 @@ pub struct Qualifier {
     pub value: Value,
 }
 
+/// The declaration of a qualifier.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QualifierType {
+    /// Its name.
+    pub name: Name,
+    /// The type of its value, or of the elements.
+    pub ty: Type,
+    /// Whether the value is an array.
+    pub array: bool,
+    /// What it is where it does not stand.
+    pub default: Option<Value>,
+    /// What it may stand at, in lower case: `class`, `property`, `any`…
+    pub scopes: Vec<String>,
+    /// Whether subclasses inherit it.
+    pub inherited: bool,
+    /// Whether they may change it.
+    pub overridable: bool,
+    /// Whether the value is one for people of a language.
+    pub translatable: bool,
+}
+
 /// A property of a class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Property {
@@ -231,6 +252,7 @@ struct Inner {
     by_name: HashMap<Name, usize>,
     /// Direct subclasses by the place of their superclass.
     below: Vec<Vec<usize>>,
+    qualifiers: Vec<QualifierType>,
 }
 
 impl Schema {
@@ -239,7 +261,15 @@ impl Schema {
     /// # Errors
     /// A class is there twice, or comes before its superclass.
     pub fn new(classes: Vec<Class>) -> Result<Self, SchemaError> {
-        let mut inner = Inner::default();
+        Self::with_qualifiers(classes, Vec::new())
+    }
+
+    /// The same with the qualifiers that they use.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_qualifiers(classes: Vec<Class>, qualifiers: Vec<QualifierType>) -> Result<Self, SchemaError> {
+        let mut inner = Inner { qualifiers, ..Inner::default() };
         for class in classes {
             let place = inner.classes.len();
             if let Some(superclass) = &class.superclass {
@@ -264,6 +294,18 @@ impl Schema {
     #[must_use]
     pub fn class(&self, name: &str) -> Option<&Arc<Class>> {
         self.inner.by_name.get(&Name::from(name)).map(|place| &self.inner.classes[*place])
+    }
+
+    /// The declarations of qualifiers, by name.
+    #[must_use]
+    pub fn qualifiers(&self) -> &[QualifierType] {
+        &self.inner.qualifiers
+    }
+
+    /// The declaration of a qualifier.
+    #[must_use]
+    pub fn qualifier(&self, name: &str) -> Option<&QualifierType> {
+        self.inner.qualifiers.iter().find(|qualifier| qualifier.name == name)
     }
 
     /// All classes, superclasses first.

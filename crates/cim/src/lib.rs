@@ -7,6 +7,7 @@
 //! * [`Class`], [`Schema`]: declarations, with inheritance.
 //! * [`mof`]: the language that classes and instances are written in.
 //! * [`embedded`]: instances as texts inside strings.
+//! * [`xml`]: the elements of CIM-XML, and reading and writing XML within limits.
 //! * [`query`]: WQL, and whether an instance is meant by it.
 //!
 //! Names compare without regard to case everywhere ([`Name`]). Every text that is parsed here may come from a stranger:
@@ -24,8 +25,9 @@ mod path;
 pub mod query;
 mod syntax;
 mod value;
+pub mod xml;
 
-pub use class::{Class, Method, Parameter, Property, Qualifier, Schema, SchemaError};
+pub use class::{Class, Method, Parameter, Property, Qualifier, QualifierType, Schema, SchemaError};
 pub use datetime::{Datetime, DatetimeError};
 pub use instance::Instance;
 pub use name::Name;

@@ -3,6 +3,7 @@
 //! Clients disagree about how a reference is written: its content under the parameter, an `a:EndpointReference` around it, an
 //! embedded instance that has the keys, or a path as text. All four are taken, as is every spelling of a datetime.
 
+use cim::xml::{elements, text};
 use cim::{Instance, Name, ObjectPath, Parameter, Schema, Type, Value};
 use roxmltree::Node;
 
@@ -10,7 +11,7 @@ use crate::fault::{Code, Fault};
 use crate::resource::reference_content;
 use crate::time;
 use crate::uri;
-use crate::xml::{child, elements, text};
+use crate::xml::child;
 
 /// Reads what belongs to one namespace.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,11 @@
 //! Instances, values and references as elements of a reply (DSP0230, 7 and 8).
 
+use cim::xml::Xml;
 use cim::{Class, Instance, Name, ObjectPath, Schema, Value};
 
 use crate::resource::{Form, NAMESPACE_SELECTOR};
 use crate::time;
 use crate::uri;
-use crate::xml::Xml;
 
 /// Writes what belongs to one namespace, in the spelling of one client.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,11 @@
 //! Envelopes: reading a request within its limits, and writing a reply around a body.
 //!
-//! A first pass over the text compares it with every limit, so that nothing is built from what will be refused; it also
-//! refuses document type definitions, and with them entities. Then a tree is built, and the headers are read from it.
+//! The tree is built within [`BOUNDS`]; the headers are read from it.
 
 use std::time::Duration;
 
-use roxmltree::{Document, Node, ParsingOptions};
+use cim::xml::{Bounds, BoundsError, Xml, elements, text};
+use roxmltree::{Document, Node};
 
 use crate::fault::{Code, Fault};
 use crate::limits::{
@@ -15,7 +15,7 @@ use crate::limits::{
 use crate::resource::Selectors;
 use crate::time;
 use crate::uri;
-use crate::xml::{Xml, child, elements, is, text};
+use crate::xml::{child, is};
 
 /// A part of an instance that a client asks for (DSP0226, 7.7).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,99 +74,20 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// What bounds a request.
+const BOUNDS: Bounds = Bounds {
+    depth: MAX_DEPTH,
+    elements: MAX_ELEMENTS,
+    attributes: MAX_ATTRIBUTES,
+    declarations: MAX_DECLARATIONS,
+};
+
 /// Builds the tree of a text that is within the limits.
 pub(crate) fn parse(text: &str) -> Result<Document<'_>, Fault> {
-    measure(text)?;
-    let options = ParsingOptions {
-        allow_dtd: false,
-        // Texts and comments are nodes, too.
-        nodes_limit: u32::try_from(MAX_ELEMENTS * 4).unwrap_or(u32::MAX),
-        ..ParsingOptions::default()
-    };
-    Document::parse_with_options(text, options)
-        .map_err(|e| Fault::schema(format!("the request is not well-formed XML: {e}")))
-}
-
-/// Compares a text with the limits, without building anything. What is not well-formed passes here and not later.
-fn measure(text: &str) -> Result<(), Fault> {
-    let bytes = text.as_bytes();
-    let (mut at, mut depth, mut count, mut declarations) = (0, 0usize, 0usize, 0usize);
-    let skip = |from: usize, end: &str| text[from..].find(end).map_or(bytes.len(), |n| from + n + end.len());
-    while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|b| *b == b'<')) {
-        at += found;
-        let rest = &bytes[at..];
-        if rest.starts_with(b"<!--") {
-            at = skip(at + 4, "-->");
-        } else if rest.starts_with(b"<![CDATA[") {
-            at = skip(at + 9, "]]>");
-        } else if rest.starts_with(b"<?") {
-            at = skip(at + 2, "?>");
-        } else if rest.starts_with(b"<!") {
-            return Err(Fault::schema("the request has a document type definition, which is not accepted"));
-        } else if rest.starts_with(b"</") {
-            depth = depth.saturating_sub(1);
-            at = skip(at + 2, ">");
-        } else {
-            count += 1;
-            if count > MAX_ELEMENTS {
-                return Err(Fault::limit("elements", MAX_ELEMENTS));
-            }
-            let tag = tag(&bytes[at + 1..]);
-            if tag.attributes > MAX_ATTRIBUTES {
-                return Err(Fault::limit("attributes in one element", MAX_ATTRIBUTES));
-            }
-            declarations += tag.declarations;
-            if declarations > MAX_DECLARATIONS {
-                return Err(Fault::limit("namespace declarations", MAX_DECLARATIONS));
-            }
-            if !tag.empty {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return Err(Fault::limit("elements inside one another", MAX_DEPTH));
-                }
-            }
-            at += 1 + tag.length;
-        }
-    }
-    Ok(())
-}
-
-struct Tag {
-    length: usize,
-    attributes: usize,
-    declarations: usize,
-    empty: bool,
-}
-
-/// Measures a start tag from behind its `<`.
-fn tag(bytes: &[u8]) -> Tag {
-    let mut tag = Tag { length: 0, attributes: 0, declarations: 0, empty: false };
-    // Where the text outside of quotes began that may be a name.
-    let mut word = 0;
-    while let Some(byte) = bytes.get(tag.length) {
-        tag.length += 1;
-        match byte {
-            b'>' => {
-                tag.empty = tag.length >= 2 && bytes[tag.length - 2] == b'/';
-                return tag;
-            }
-            b'=' => {
-                tag.attributes += 1;
-                let name = bytes[word..tag.length - 1].trim_ascii();
-                tag.declarations += usize::from(name == b"xmlns" || name.starts_with(b"xmlns:"));
-            }
-            b'"' | b'\'' => {
-                let rest = &bytes[tag.length..];
-                tag.length += rest.iter().position(|b| b == byte).map_or(rest.len(), |n| n + 1);
-                word = tag.length;
-            }
-            b' ' | b'\t' | b'\r' | b'\n' if bytes.get(tag.length).is_some_and(|next| *next != b'=') => {
-                word = tag.length;
-            }
-            _ => {}
-        }
-    }
-    tag
+    BOUNDS.parse(text).map_err(|e| match e {
+        BoundsError::Limit { what, most } => Fault::limit(what, most),
+        other => Fault::schema(format!("the request is refused: {other}")),
+    })
 }
 
 impl<'d> Request<'d> {

@@ -3,10 +3,13 @@
 //! A fault has a code of WS-Management or one of the protocols below it, a number of Windows' (`wsmerror.h`), a reason for people,
 //! and often the URI of a detail. What the operations refuse carries the provider's number too, which clients show.
 
+use crate::contexts::ContextError;
 use crate::operations::{Failure, FailureKind};
+use crate::query::QueryFailure;
 use crate::resource::Form;
+use crate::text::EncodingError;
 use crate::uri;
-use crate::xml::Xml;
+use cim::xml::Xml;
 
 /// The codes that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,25 +242,52 @@ impl Fault {
     }
 }
 
+impl From<ContextError> for Fault {
+    fn from(error: ContextError) -> Self {
+        let code = match error {
+            ContextError::Gone => Code::InvalidContext,
+            ContextError::Busy => Code::Concurrency,
+            ContextError::TooManyOfUser | ContextError::TooMany => Code::QuotaLimit,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<QueryFailure> for Fault {
+    fn from(failure: QueryFailure) -> Self {
+        match failure {
+            QueryFailure::Refused(failure) => failure.into(),
+            other => Self::new(Code::CannotProcessFilter, other.to_string()),
+        }
+    }
+}
+
+impl From<EncodingError> for Fault {
+    fn from(error: EncodingError) -> Self {
+        Self::new(Code::UnsupportedEncoding, error.to_string()).detail("CharacterSet")
+    }
+}
+
 impl From<Failure> for Fault {
     fn from(failure: Failure) -> Self {
-        let (code, detail, wbem, cim) = match &failure.kind {
+        let cim = failure.kind.status().into();
+        let (code, detail, wbem) = match &failure.kind {
             FailureKind::NoSuchNamespace => {
-                (Code::DestinationUnreachable, Some("InvalidResourceURI"), 0x8004_100e, 3)
+                (Code::DestinationUnreachable, Some("InvalidResourceURI"), 0x8004_100e)
             }
             FailureKind::NoSuchClass => {
-                (Code::DestinationUnreachable, Some("InvalidResourceURI"), 0x8004_1010, 5)
+                (Code::DestinationUnreachable, Some("InvalidResourceURI"), 0x8004_1010)
             }
-            FailureKind::NotFound => (Code::DestinationUnreachable, None, 0x8004_1002, 6),
-            FailureKind::Ambiguous => (Code::AmbiguousSelectors, Some("AmbiguousSelectors"), 0x8004_1008, 4),
-            FailureKind::InvalidKeys => (Code::InvalidSelectors, Some("UnexpectedSelectors"), 0x8004_1008, 4),
-            FailureKind::MethodNotFound => (Code::ActionNotSupported, None, 0x8004_102e, 17),
-            FailureKind::InvalidParameter(_) => (Code::InvalidParameter, None, 0x8004_1008, 4),
-            FailureKind::NotSupported => (Code::ActionNotSupported, None, 0x8004_100c, 7),
-            FailureKind::AccessDenied => (Code::AccessDenied, None, 0x8004_1003, 2),
-            FailureKind::Busy => (Code::QuotaLimit, None, 0x8004_1045, 27),
-            FailureKind::TimedOut => (Code::TimedOut, None, 0x8004_1069, 1),
-            FailureKind::Failed => (Code::Internal, None, 0x8004_1001, 1),
+            FailureKind::NotFound => (Code::DestinationUnreachable, None, 0x8004_1002),
+            FailureKind::Ambiguous => (Code::AmbiguousSelectors, Some("AmbiguousSelectors"), 0x8004_1008),
+            FailureKind::InvalidKeys => (Code::InvalidSelectors, Some("UnexpectedSelectors"), 0x8004_1008),
+            FailureKind::MethodNotFound => (Code::ActionNotSupported, None, 0x8004_102e),
+            FailureKind::InvalidParameter(_) => (Code::InvalidParameter, None, 0x8004_1008),
+            FailureKind::NotSupported => (Code::ActionNotSupported, None, 0x8004_100c),
+            FailureKind::AccessDenied => (Code::AccessDenied, None, 0x8004_1003),
+            FailureKind::Busy => (Code::QuotaLimit, None, 0x8004_1045),
+            FailureKind::TimedOut => (Code::TimedOut, None, 0x8004_1069),
+            FailureKind::Failed => (Code::Internal, None, 0x8004_1001),
         };
         Self { code, reason: failure.message, detail, provider: Some(Provider { wbem, cim }) }
     }

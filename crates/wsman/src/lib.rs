@@ -5,20 +5,22 @@
 
 #![forbid(unsafe_code)]
 
+pub mod contexts;
 mod decode;
 mod encode;
 mod envelope;
 mod fault;
 pub mod limits;
 mod operations;
+pub mod query;
 mod resource;
 mod responder;
 pub mod server;
-mod text;
+pub mod text;
 mod time;
 mod uri;
 mod xml;
 
-pub use operations::{Call, Failure, FailureKind, Instances, Operations, Output, Principal, Walk};
+pub use operations::{Call, Failure, FailureKind, Instances, Operations, Output, Principal, Walk, changes};
 pub use responder::{Answer, Audit, Done, Responder, Settings};
 pub use text::Encoding;

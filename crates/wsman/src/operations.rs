@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use cim::{Instance, Name, ObjectPath, Schema, Value};
+use cim::{Class, Instance, Name, ObjectPath, Property, Schema, Value};
 
 /// Who asks, as the authenticator found out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -134,6 +134,62 @@ pub trait Operations: Send + Sync + 'static {
         path: &ObjectPath,
         changed: &Instance,
     ) -> Result<Instance, Failure>;
+
+    /// Makes an instance, and gives its path.
+    ///
+    /// # Errors
+    /// [`FailureKind::NotSupported`] for most classes, whose instances are made by methods.
+    fn create(&self, _: &Call, namespace: &str, instance: &Instance) -> Result<ObjectPath, Failure> {
+        let message = format!("instances of {} in {namespace} are made by methods", instance.class);
+        Err(Failure::new(FailureKind::NotSupported, message))
+    }
+
+    /// Removes an instance.
+    ///
+    /// # Errors
+    /// It is not there; [`FailureKind::NotSupported`] for most classes, whose instances are removed by methods.
+    fn delete(&self, call: &Call, namespace: &str, path: &ObjectPath) -> Result<(), Failure> {
+        let there = self.get(call, namespace, path)?;
+        let message = format!("instances of {} in {namespace} are removed by methods", there.class);
+        Err(Failure::new(FailureKind::NotSupported, message))
+    }
+}
+
+/// What of `sent` differs from `current`, as [`Operations::modify`] takes it: a client may send back all that it was given,
+/// with what cannot be changed in it.
+///
+/// # Errors
+/// The name of a key that has another value.
+pub fn changes(
+    current: &Instance,
+    class: &Class,
+    sent: Vec<(Name, Option<Value>)>,
+) -> Result<Instance, Name> {
+    let mut changed = Instance::new(current.class.clone());
+    changed.path.clone_from(&current.path);
+    for (name, value) in sent {
+        if same(current.get(name.as_str()), value.as_ref()) {
+            continue;
+        }
+        if class.property(name.as_str()).is_some_and(Property::is_key) {
+            return Err(name);
+        }
+        changed.properties.push((name, value));
+    }
+    Ok(changed)
+}
+
+/// True for values that say the same: references by what they name, and an empty array is none.
+fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
+    let nothing = |value: Option<&Value>| value.is_none_or(|value| value.elements().is_empty());
+    let bare = |path: &ObjectPath| {
+        let keys = path.keys.iter().map(|(key, value)| (key.clone(), value.to_string().to_ascii_lowercase()));
+        (path.class.clone(), keys.collect::<Vec<(Name, String)>>())
+    };
+    match (one, other) {
+        (Some(Value::Reference(one)), Some(Value::Reference(other))) => bare(one) == bare(other),
+        (one, other) => one == other || nothing(one) && nothing(other),
+    }
 }
 
 /// Why an operation did not happen.
@@ -182,4 +238,22 @@ pub enum FailureKind {
     TimedOut,
     /// Anything else, which is on us.
     Failed,
+}
+
+impl FailureKind {
+    /// The CIM status code (DSP0200, 5.2).
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::TimedOut | Self::Failed => 1,
+            Self::AccessDenied => 2,
+            Self::NoSuchNamespace => 3,
+            Self::Ambiguous | Self::InvalidKeys | Self::InvalidParameter(_) => 4,
+            Self::NoSuchClass => 5,
+            Self::NotFound => 6,
+            Self::NotSupported => 7,
+            Self::MethodNotFound => 17,
+            Self::Busy => 27,
+        }
+    }
 }

@@ -1,12 +1,13 @@
 //! What a request is about: resource URIs in both forms, selectors, and references made of them (DSP0230, 5 and 8.3).
 
+use cim::xml::{elements, text};
 use cim::{Name, ObjectPath, Value};
 use roxmltree::Node;
 
 use crate::fault::{Code, Fault};
 use crate::limits::{MAX_NESTED_REFERENCES, MAX_SELECTORS, MAX_URI};
 use crate::uri;
-use crate::xml::{child, elements, is, text};
+use crate::xml::{child, is};
 
 /// The selector that carries a namespace.
 pub(crate) const NAMESPACE_SELECTOR: &str = "__cimnamespace";

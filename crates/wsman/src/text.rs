@@ -1,6 +1,4 @@
-//! The encodings of envelopes: UTF-8, and UTF-16 as Windows' own clients send it. A reply has its request's.
-
-use crate::fault::{Code, Fault};
+//! The encodings of messages: UTF-8, and UTF-16 as Windows' own clients send it. A reply has its request's.
 
 /// How a request was encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +13,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The `Content-Type` of a reply.
+    /// The `Content-Type` of an envelope.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
@@ -25,7 +23,8 @@ impl Encoding {
     }
 
     /// Bytes that `text` takes.
-    pub(crate) fn size(self, text: &str) -> usize {
+    #[must_use]
+    pub fn size(self, text: &str) -> usize {
         match self {
             Self::Utf8 => text.len(),
             Self::Utf16Little | Self::Utf16Big => text.chars().map(|c| c.len_utf16() * 2).sum(),
@@ -33,7 +32,8 @@ impl Encoding {
     }
 
     /// The bytes, with a byte order mark where there is an order.
-    pub(crate) fn encode(self, text: String) -> Vec<u8> {
+    #[must_use]
+    pub fn encode(self, text: String) -> Vec<u8> {
         let units = |bytes: fn(u16) -> [u8; 2]| {
             std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(bytes).collect()
         };
@@ -45,9 +45,23 @@ impl Encoding {
     }
 }
 
+/// Bytes that are no text of an encoding that is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EncodingError {
+    /// The encoding is not understood.
+    #[error("the request's character set is not supported: send UTF-8 or UTF-16")]
+    Unknown,
+    /// The bytes are none of it.
+    #[error("the request is not what its encoding allows")]
+    Broken,
+}
+
 /// The text of a request. A byte order mark decides, then how the first character `<` is spelled, then the charset of the
 /// `Content-Type`. NULs at the end are left out: a client pads its text with them.
-pub(crate) fn decode(bytes: &[u8], content_type: Option<&str>) -> Result<(String, Encoding), Fault> {
+///
+/// # Errors
+/// The encoding is another one, or the bytes are none of it.
+pub fn decode(bytes: &[u8], content_type: Option<&str>) -> Result<(String, Encoding), EncodingError> {
     let charset = content_type.and_then(charset).unwrap_or_default();
     let (encoding, rest) = match bytes {
         [0xef, 0xbb, 0xbf, rest @ ..] => (Encoding::Utf8, rest),
@@ -59,23 +73,13 @@ pub(crate) fn decode(bytes: &[u8], content_type: Option<&str>) -> Result<(String
             "" | "utf-8" | "utf8" | "us-ascii" => (Encoding::Utf8, bytes),
             "utf-16" | "utf-16le" | "unicode" => (Encoding::Utf16Little, bytes),
             "utf-16be" => (Encoding::Utf16Big, bytes),
-            _ => {
-                return Err(Fault::new(
-                    Code::UnsupportedEncoding,
-                    "the request's character set is not supported: send UTF-8 or UTF-16",
-                )
-                .detail("CharacterSet"));
-            }
+            _ => return Err(EncodingError::Unknown),
         },
     };
-    let wrong = || {
-        Fault::new(Code::UnsupportedEncoding, "the request is not what its encoding allows")
-            .detail("CharacterSet")
-    };
     let mut text = match encoding {
-        Encoding::Utf8 => std::str::from_utf8(rest).map_err(|_| wrong())?.to_owned(),
-        Encoding::Utf16Little => utf16(rest, u16::from_le_bytes).ok_or_else(wrong)?,
-        Encoding::Utf16Big => utf16(rest, u16::from_be_bytes).ok_or_else(wrong)?,
+        Encoding::Utf8 => std::str::from_utf8(rest).map_err(|_| EncodingError::Broken)?.to_owned(),
+        Encoding::Utf16Little => utf16(rest, u16::from_le_bytes).ok_or(EncodingError::Broken)?,
+        Encoding::Utf16Big => utf16(rest, u16::from_be_bytes).ok_or(EncodingError::Broken)?,
     };
     text.truncate(text.trim_end_matches('\0').len());
     Ok((text, encoding))

@@ -5,10 +5,20 @@
 //! what types are, since half of them leave types out or have them wrong. [`write`] gives CIM-XML, which all of them read.
 
 mod read;
-mod write;
 
+pub(crate) use read::nested;
 pub use read::{read, read_all};
-pub use write::write;
+
+use crate::{Instance, Schema, xml};
+
+/// The instance as a text that clients of every kind read: `<INSTANCE CLASSNAME="…">` with all properties that it has.
+/// Properties that are null have no value in it.
+#[must_use]
+pub fn write(instance: &Instance, schema: &Schema) -> String {
+    let mut text = xml::Xml::new();
+    xml::Writer::new(schema).instance(&mut text, instance, |_| true);
+    text.into_string()
+}
 
 /// Longest text that is read, in bytes.
 pub const MAX_TEXT: usize = 4 << 20;

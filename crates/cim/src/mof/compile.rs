@@ -8,29 +8,17 @@ use super::parse::{
 };
 use crate::syntax::Fault;
 use crate::{
-    Class, Instance, Method, Name, ObjectPath, Parameter, Property, Qualifier, Schema, SchemaError,
-    SyntaxError, Type, Value,
+    Class, Instance, Method, Name, ObjectPath, Parameter, Property, Qualifier, QualifierType, Schema,
+    SchemaError, SyntaxError, Type, Value,
 };
 
 /// Reads MOF files in their order, and makes one schema of them.
 #[derive(Debug, Default)]
 pub struct Compiler {
-    qualifiers: HashMap<Name, Declared>,
+    qualifiers: HashMap<Name, QualifierType>,
     classes: Vec<Class>,
     /// Places in `classes`.
     by_name: HashMap<Name, usize>,
-}
-
-/// A qualifier that may be used.
-#[derive(Debug)]
-struct Declared {
-    /// As it was declared; all uses share it.
-    name: Name,
-    ty: Type,
-    array: bool,
-    default: Option<Value>,
-    inherited: bool,
-    overridable: bool,
 }
 
 /// Declarations of classes name nothing else in their values.
@@ -68,7 +56,9 @@ impl Compiler {
     /// # Errors
     /// A class refers to one that was not declared, be it by a reference or by an instance inside a value.
     pub fn finish(self) -> Result<Schema, SchemaError> {
-        let schema = Schema::new(self.classes)?;
+        let mut qualifiers: Vec<_> = self.qualifiers.into_values().collect();
+        qualifiers.sort_by(|one, other| one.name.cmp(&other.name));
+        let schema = Schema::with_qualifiers(self.classes, qualifiers)?;
         schema.check_references()?;
         Ok(schema)
     }
@@ -88,17 +78,19 @@ impl Compiler {
     }
 
     fn declare(&mut self, declaration: QualifierDeclaration<'_>) -> Result<(), Fault> {
-        let QualifierDeclaration { at, name, ty, array, default, flavor } = declaration;
+        let QualifierDeclaration { at, name, ty, array, default, scopes, flavor } = declaration;
         let name = Name::from(name);
         let default =
             default.map(|default| literal::value(&default, &ty, array, &Nothing)).transpose()?.flatten();
-        let declared = Declared {
+        let declared = QualifierType {
             name: name.clone(),
             ty,
             array,
             default,
             inherited: flavor.inherited.unwrap_or(true),
             overridable: flavor.overridable.unwrap_or(true),
+            translatable: flavor.translatable,
+            scopes: scopes.into_iter().map(str::to_ascii_lowercase).collect(),
         };
         match self.qualifiers.insert(name, declared) {
             Some(before) => Err(Fault::new(at, format!("qualifier {} is declared twice", before.name))),

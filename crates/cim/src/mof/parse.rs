@@ -22,6 +22,7 @@ pub(super) struct QualifierDeclaration<'t> {
     pub(super) ty: Type,
     pub(super) array: bool,
     pub(super) default: Option<Literal<'t>>,
+    pub(super) scopes: Vec<&'t str>,
     pub(super) flavor: Flavor,
 }
 
@@ -32,6 +33,8 @@ pub(super) struct Flavor {
     pub(super) inherited: Option<bool>,
     /// `DisableOverride` (false) or `EnableOverride` (true).
     pub(super) overridable: Option<bool>,
+    /// `Translatable`.
+    pub(super) translatable: bool,
 }
 
 #[derive(Debug)]
@@ -226,7 +229,7 @@ impl<'t> Parser<'t> {
             .ok_or_else(|| Fault::new(type_at, format!("`{keyword}` is no type of a qualifier")))?;
         let array = self.array()?;
         let default = if self.passed('=')? { Some(self.literal()?) } else { None };
-        let mut flavor = Flavor::default();
+        let (mut flavor, mut scopes) = (Flavor::default(), Vec::new());
         while self.passed(',')? {
             let (clause_at, clause) = self.name("`Scope` or `Flavor`")?;
             self.mark('(')?;
@@ -234,7 +237,9 @@ impl<'t> Parser<'t> {
                 let (_, word) = self.name("a word")?;
                 if clause.eq_ignore_ascii_case("flavor") {
                     flavor.add(word);
-                } else if !clause.eq_ignore_ascii_case("scope") {
+                } else if clause.eq_ignore_ascii_case("scope") {
+                    self.push(&mut scopes, word)?;
+                } else {
                     return Err(Fault::new(
                         clause_at,
                         format!("expected `Scope` or `Flavor`, found `{clause}`"),
@@ -247,7 +252,7 @@ impl<'t> Parser<'t> {
             self.mark(')')?;
         }
         self.mark(';')?;
-        Ok(QualifierDeclaration { at, name, ty, array, default, flavor })
+        Ok(QualifierDeclaration { at, name, ty, array, default, scopes, flavor })
     }
 
     /// `[]` or `[7]`, if there; the length has no effect.
@@ -438,13 +443,14 @@ impl<'t> Parser<'t> {
 }
 
 impl Flavor {
-    /// Adds a word of a flavor list. Those that decide nothing here (`Translatable`, and WMI's) are let through.
+    /// Adds a word of a flavor list. WMI's own, which decide nothing here, are let through.
     fn add(&mut self, word: &str) {
         match word.to_ascii_lowercase().as_str() {
             "restricted" => self.inherited = Some(false),
             "tosubclass" => self.inherited = Some(true),
             "disableoverride" => self.overridable = Some(false),
             "enableoverride" => self.overridable = Some(true),
+            "translatable" => self.translatable = true,
             _ => {}
         }
     }

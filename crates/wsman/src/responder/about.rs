@@ -4,7 +4,7 @@ use super::{Reply, Responder, Turn};
 use crate::fault::{Code, Fault};
 use crate::limits::{DEFAULT_REPLY, DEFAULT_TIMEOUT, MAX_BATCH};
 use crate::uri;
-use crate::xml::Xml;
+use cim::xml::Xml;
 
 impl Responder {
     /// The reply to Identify. Strangers are not told which version this is.

@@ -5,21 +5,23 @@
 
 use std::time::{Duration, Instant};
 
+use cim::xml::{Xml, elements, text};
 use cim::{Class, Instance, Name, ObjectPath};
 use roxmltree::Node;
 
-use super::filter::Source;
 use super::{Done, Reply, Turn, unknown_uri};
+use crate::contexts;
 use crate::encode::Encoder;
 use crate::envelope;
 use crate::fault::{Code, Fault};
 use crate::limits::MAX_BATCH;
 use crate::operations::{Failure, Instances};
+use crate::query::Found;
 use crate::resource::{Form, Resource};
 use crate::text::Encoding;
 use crate::time;
 use crate::uri;
-use crate::xml::{Xml, elements, is, text};
+use crate::xml::is;
 
 /// What an enumeration gives for each instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +227,7 @@ impl Turn<'_> {
             _ => return Err(unknown_uri()),
         };
         let asked = Asked::read(self.body("Enumerate")?)?;
-        let Source { items, class, selected, keys_only } =
+        let Found { items, class, selected, keys_only } =
             self.source(namespace, class, asked.filter, done)?;
         let items: Instances = match (asked.polymorphism, class.clone()) {
             (Polymorphism::None, Some(class)) => {
@@ -258,9 +260,9 @@ impl Turn<'_> {
         if over {
             xml.empty("n:EnumerationContext", &[]);
         } else {
-            let (user, contexts) = (&self.call.principal.user, &self.responder.contexts);
-            let context = contexts.keep(user, asked.idle, enumeration, Instant::now())?;
-            xml.element("n:EnumerationContext", &context);
+            let (user, open) = (&self.call.principal.user, &self.responder.contexts);
+            let context = open.keep(user, asked.idle, enumeration, Instant::now())?;
+            xml.element("n:EnumerationContext", &contexts::spelled(context));
         }
         if asked.optimized {
             xml.open("w:Items", &[]);
@@ -296,19 +298,19 @@ impl Turn<'_> {
                 _ => {}
             }
         }
-        let contexts = &self.responder.contexts;
-        let (id, mut enumeration) =
-            contexts.take(&self.call.principal.user, &context(body)?, Instant::now())?;
+        let open = &self.responder.contexts;
+        let (id, mut enumeration) = open.take(&self.call.principal.user, &context(body)?, Instant::now())?;
         let mut reply = Reply { action: format!("{}/PullResponse", uri::ENUMERATION), ..Reply::default() };
         let batch = self.batch(&reply, most_items, characters, wait);
         let mut items = Xml::new();
         let filled = self.fill(&mut enumeration, &batch, &mut items);
         let over = enumeration.ended();
         let context = if over {
-            contexts.close(id);
+            open.close(id);
             None
         } else {
-            Some(contexts.give_back(id, enumeration, Instant::now()))
+            open.give_back(id, enumeration, Instant::now());
+            Some(contexts::spelled(id))
         };
         filled?;
         let mut xml = Xml::new();

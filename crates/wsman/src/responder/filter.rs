@@ -1,38 +1,23 @@
 //! Filters: which instances an enumeration is about.
 //!
 //! All dialects come down to the instances of a class, or to those that an instance is associated with; WQL and CQL may then
-//! leave some out. A query that says plainly which keys it wants is a look at one instance and not at all of them: jobs are
-//! polled that way, ten times a second.
+//! leave some out.
 
-use cim::query::{Place, Query, Related, Select};
+use cim::xml::text;
 use cim::{Class, Instance, Name, ObjectPath, Property, Schema, Value};
 use roxmltree::Node;
 
-use super::{Done, Turn, known_class};
+use super::{Done, Responder, Turn, known_class};
 use crate::fault::{Code, Fault};
 use crate::limits::MAX_FILTER;
-use crate::operations::{Failure, FailureKind, Instances, Walk};
+use crate::operations::{Failure, Walk};
+use crate::query::{Asker, Found};
 use crate::resource::{Selectors, reference_content};
 use crate::uri;
-use crate::xml::{is, text};
+use crate::xml::is;
 
 /// Most of a query that is logged, in characters.
 const LOGGED: usize = 500;
-
-/// Instances, and what of them is shown.
-pub(super) struct Source {
-    pub(super) items: Instances,
-    /// The class asked for, where it is one.
-    pub(super) class: Option<Name>,
-    pub(super) selected: Option<Vec<Name>>,
-    pub(super) keys_only: bool,
-}
-
-impl Source {
-    fn all(items: Instances) -> Self {
-        Self { items, class: None, selected: None, keys_only: false }
-    }
-}
 
 impl Turn<'_> {
     /// The instances that a filter means; without one, those of the class.
@@ -42,7 +27,7 @@ impl Turn<'_> {
         class: Option<&str>,
         filter: Option<Node<'_, '_>>,
         done: &mut Done,
-    ) -> Result<Source, Fault> {
+    ) -> Result<Found, Fault> {
         let schema = self.schema(namespace)?;
         let Some(filter) = filter else {
             let class = class.ok_or_else(|| {
@@ -52,7 +37,7 @@ impl Turn<'_> {
             })?;
             let class = known_class(schema, class, namespace)?;
             let items = self.responder.operations.instances(self.call, namespace, class.name.as_str())?;
-            return Ok(Source { class: Some(class.name.clone()), ..Source::all(items) });
+            return Ok(Found { class: Some(class.name.clone()), ..Found::all(items) });
         };
         let dialect = filter.attribute("Dialect").unwrap_or(uri::XPATH);
         let is_dialect = |uri: &str| dialect.eq_ignore_ascii_case(uri);
@@ -62,7 +47,7 @@ impl Turn<'_> {
                 return Err(Fault::limit("bytes in a filter", MAX_FILTER));
             }
             done.target = format!("{namespace}: {}", text.trim().chars().take(LOGGED).collect::<String>());
-            self.query(namespace, schema, &text)
+            Ok(self.asker(namespace, schema).query(&text)?)
         } else if is_dialect(uri::SELECTOR_FILTER) {
             let class = class.ok_or_else(|| cannot("a selector filter needs a class in the resource URI"))?;
             self.selected(namespace, schema, known_class(schema, class, namespace)?, filter)
@@ -76,80 +61,9 @@ impl Turn<'_> {
         }
     }
 
-    fn query(&self, namespace: &str, schema: &Schema, text: &str) -> Result<Source, Fault> {
-        match text.parse::<Query>().map_err(|e| cannot(&format!("the query is not understood: {e}")))? {
-            Query::Select(select) => {
-                select.check(schema).map_err(|e| cannot(&format!("the query cannot be answered: {e}")))?;
-                let items = self.candidates(namespace, schema, &select)?;
-                let class = schema.class(select.class.as_str()).map(|class| class.name.clone());
-                let selected = select.columns.clone();
-                let (schema, host) = (schema.clone(), self.responder.settings.host.clone());
-                let namespace = namespace.to_owned();
-                let meant = move |item: &Result<Instance, Failure>| {
-                    let place = Place { schema: &schema, server: &host, namespace: &namespace };
-                    item.as_ref().map_or(true, |instance| select.matches(instance, &place))
-                };
-                Ok(Source { class, selected, ..Source::all(Box::new(items.filter(meant))) })
-            }
-            Query::Related(related) => self.related(namespace, schema, related),
-        }
-    }
-
-    /// Instances among which all are that a query means.
-    fn candidates(&self, namespace: &str, schema: &Schema, select: &Select) -> Result<Instances, Fault> {
-        let mut path = ObjectPath::new(select.class.clone()).within(namespace);
-        let keys = schema.class(select.class.as_str()).into_iter().flat_map(|class| class.keys());
-        path.keys = keys
-            .filter_map(|key| Some((key.name.clone(), select.required(key.name.as_str())?.clone())))
-            .collect();
-        self.narrowed(namespace, schema, &path)
-    }
-
-    /// The one instance that a path's keys tell from all others; all of its class where they do not.
-    fn narrowed(&self, namespace: &str, schema: &Schema, path: &ObjectPath) -> Result<Instances, Fault> {
-        let operations = &self.responder.operations;
-        if !path.keys.is_empty()
-            && let Ok(path) = path.resolved(schema)
-        {
-            match operations.get(self.call, namespace, &path) {
-                Ok(found) => return Ok(Box::new(std::iter::once(Ok(found)))),
-                // What is not there is an empty result, and no failure.
-                Err(failure) if failure.kind == FailureKind::NotFound => {
-                    return Ok(Box::new(std::iter::empty()));
-                }
-                Err(failure) if tells_too_little(&failure.kind) => {}
-                Err(failure) => return Err(failure.into()),
-            }
-        }
-        Ok(operations.instances(self.call, namespace, path.class.as_str())?)
-    }
-
-    fn related(&self, namespace: &str, schema: &Schema, related: Related) -> Result<Source, Fault> {
-        if related.classes_only {
-            return Err(cannot("classes are not enumerated: leave ClassDefsOnly out"));
-        }
-        if related.required_association_qualifier.is_some() {
-            return Err(cannot("RequiredAssocQualifier is not supported"));
-        }
-        let walk = Walk {
-            association: related.association,
-            result: related.result,
-            role: related.role,
-            result_role: related.result_role,
-        };
-        let items = self.walk(namespace, schema, &related.path, &walk, related.references)?;
-        let items: Instances = match related.required_qualifier {
-            Some(qualifier) => {
-                let schema = schema.clone();
-                let has = move |class: &Name| {
-                    let class = schema.class(class.as_str());
-                    class.is_some_and(|class| class.qualifier(qualifier.as_str()).is_some())
-                };
-                Box::new(items.filter(move |item| item.as_ref().map_or(true, |item| has(&item.class))))
-            }
-            None => items,
-        };
-        Ok(Source { keys_only: related.keys_only, ..Source::all(items) })
+    fn asker<'a>(&'a self, namespace: &'a str, schema: &'a Schema) -> Asker<'a> {
+        let Responder { operations, settings, .. } = self.responder;
+        Asker { operations: operations.as_ref(), call: self.call, namespace, schema, host: &settings.host }
     }
 
     fn selected(
@@ -158,7 +72,7 @@ impl Turn<'_> {
         schema: &Schema,
         class: &Class,
         filter: Node<'_, '_>,
-    ) -> Result<Source, Fault> {
+    ) -> Result<Found, Fault> {
         let set = filter
             .children()
             .find(|node| is(*node, uri::WSMAN, "SelectorSet"))
@@ -173,7 +87,7 @@ impl Turn<'_> {
                 path.keys.push((name.clone(), value.clone()));
             }
         }
-        let items = self.narrowed(namespace, schema, &path)?;
+        let items = self.asker(namespace, schema).narrowed(&path)?;
         let meant = move |item: &Result<Instance, Failure>| {
             item.as_ref().map_or(true, |instance| {
                 wanted.iter().all(|(name, value)| {
@@ -183,10 +97,10 @@ impl Turn<'_> {
                 })
             })
         };
-        Ok(Source { class: Some(class.name.clone()), ..Source::all(Box::new(items.filter(meant))) })
+        Ok(Found { class: Some(class.name.clone()), ..Found::all(Box::new(items.filter(meant))) })
     }
 
-    fn associated(&self, namespace: &str, schema: &Schema, filter: Node<'_, '_>) -> Result<Source, Fault> {
+    fn associated(&self, namespace: &str, schema: &Schema, filter: Node<'_, '_>) -> Result<Found, Fault> {
         let kind = |name| filter.children().find(|node| is(*node, uri::BINDING, name));
         let (kind, references) = match (kind("AssociatedInstances"), kind("AssociationInstances")) {
             (Some(kind), _) => (kind, false),
@@ -215,40 +129,10 @@ impl Turn<'_> {
         let wrapped = object.children().find(|node| is(*node, uri::ADDRESSING, "EndpointReference"));
         let default_namespace = &self.responder.settings.default_namespace;
         let path = reference_content(wrapped.unwrap_or(object), 0, default_namespace)?;
-        let items = self.walk(namespace, schema, &path, &walk, references)?;
+        let items = self.asker(namespace, schema).walk(&path, &walk, references)?;
         let selected = Some(selected).filter(|selected| !selected.is_empty());
-        Ok(Source { selected, ..Source::all(items) })
+        Ok(Found { selected, ..Found::all(items) })
     }
-
-    fn walk(
-        &self,
-        namespace: &str,
-        schema: &Schema,
-        from: &ObjectPath,
-        walk: &Walk,
-        references: bool,
-    ) -> Result<Instances, Fault> {
-        let from = from
-            .resolved(schema)
-            .map_err(|e| cannot(&format!("the instance in the middle is not known: {e}")))?;
-        for class in [&walk.association, &walk.result].into_iter().flatten() {
-            if schema.class(class.as_str()).is_none() {
-                return Err(cannot(&format!("there is no class {class}")));
-            }
-        }
-        let operations = &self.responder.operations;
-        let items = if references {
-            operations.references(self.call, namespace, &from, walk)
-        } else {
-            operations.associators(self.call, namespace, &from, walk)
-        };
-        Ok(items?)
-    }
-}
-
-/// Failures of a look at one instance after which all are looked at.
-fn tells_too_little(kind: &FailureKind) -> bool {
-    matches!(kind, FailureKind::Ambiguous | FailureKind::InvalidKeys | FailureKind::NotSupported)
 }
 
 fn spelled_alike(is: &Value, wanted: &Value) -> bool {

@@ -1,12 +1,12 @@
 //! Calling methods.
 
+use cim::xml::Xml;
 use cim::{Class, Method, Schema};
 
 use super::{Done, Reply, Turn};
 use crate::fault::{Code, Fault};
 use crate::resource::Resource;
 use crate::uri;
-use crate::xml::Xml;
 
 impl Turn<'_> {
     /// Calls the method that the last part of the action names. The part before it is the client's idea of the class, which

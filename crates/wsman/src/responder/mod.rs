@@ -4,7 +4,6 @@
 //! a reply: what cannot be answered is a fault.
 
 mod about;
-mod contexts;
 mod enumerate;
 mod filter;
 mod invoke;
@@ -13,8 +12,10 @@ mod transfer;
 use std::sync::Arc;
 use std::time::Instant;
 
+use cim::xml::Xml;
 use cim::{Class, ObjectPath, PathError, Property, Schema};
 
+use crate::contexts::Contexts;
 use crate::decode::Decoder;
 use crate::encode::Encoder;
 use crate::envelope::{self, Head, Request};
@@ -25,9 +26,8 @@ use crate::resource::{Form, Resource};
 use crate::server;
 use crate::text::{self, Encoding};
 use crate::uri;
-use crate::xml::Xml;
 
-use contexts::Contexts;
+use enumerate::Enumeration;
 
 // A filter that is read at all is one that the parser takes.
 const _: () = assert!(MAX_FILTER <= cim::query::MAX_TEXT);
@@ -84,7 +84,7 @@ pub struct Responder {
     operations: Arc<dyn Operations>,
     audit: Arc<dyn Audit>,
     settings: Settings,
-    contexts: Contexts,
+    contexts: Contexts<Enumeration>,
 }
 
 impl std::fmt::Debug for Responder {
@@ -143,7 +143,7 @@ impl Responder {
             let reason = format!("the request is larger than {MAX_ENVELOPE} bytes");
             Err(Fault::new(Code::EncodingLimit, reason).detail("MaxEnvelopeSize"))
         } else {
-            text::decode(bytes, content_type)
+            text::decode(bytes, content_type).map_err(Fault::from)
         };
         let (text, encoding) = match decoded {
             Ok(decoded) => decoded,

@@ -1,14 +1,16 @@
 //! Get and Put, of whole instances and of parts.
 
-use cim::{Instance, Name, ObjectPath, Property, Value};
+use cim::xml::Xml;
+use cim::{Instance, Property, Value};
 
 use super::{Done, Reply, Subject, Turn};
 use crate::encode::Encoder;
 use crate::envelope::Fragment;
 use crate::fault::{Code, Fault};
+use crate::operations::changes;
 use crate::resource::Resource;
 use crate::uri;
-use crate::xml::{Xml, is};
+use crate::xml::is;
 
 /// How fragments are named, beside XPath 1.0.
 const XPATH_LEVEL_1: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/xpath-level-1";
@@ -41,18 +43,10 @@ impl Turn<'_> {
         };
         let operations = &self.responder.operations;
         let current = operations.get(self.call, subject.namespace, &path)?;
-        let mut changed = Instance::new(current.class.clone());
-        changed.path.clone_from(&current.path);
-        for (name, value) in sent.properties {
-            if same(current.get(name.as_str()), value.as_ref()) {
-                continue;
-            }
-            if subject.class.property(name.as_str()).is_some_and(Property::is_key) {
-                let reason = format!("the property {name} is a key, and has another value");
-                return Err(Fault::new(Code::InvalidRepresentation, reason).detail("InvalidValues"));
-            }
-            changed.properties.push((name, value));
-        }
+        let changed = changes(&current, subject.class, sent.properties).map_err(|name| {
+            let reason = format!("the property {name} is a key, and has another value");
+            Fault::new(Code::InvalidRepresentation, reason).detail("InvalidValues")
+        })?;
         let now = if changed.properties.is_empty() {
             current
         } else {
@@ -181,17 +175,4 @@ fn wrong(expression: &str) -> Fault {
 
 fn unsupported(why: &str) -> Fault {
     Fault::new(Code::UnsupportedFeature, why).detail("FragmentLevelAccess")
-}
-
-/// True for values that say the same: references by what they name, and an empty array is none.
-fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
-    let nothing = |value: Option<&Value>| value.is_none_or(|value| value.elements().is_empty());
-    let bare = |path: &ObjectPath| {
-        let keys = path.keys.iter().map(|(key, value)| (key.clone(), value.to_string().to_ascii_lowercase()));
-        (path.class.clone(), keys.collect::<Vec<(Name, String)>>())
-    };
-    match (one, other) {
-        (Some(Value::Reference(one)), Some(Value::Reference(other))) => bare(one) == bare(other),
-        (one, other) => one == other || nothing(one) && nothing(other),
-    }
 }
