@@ -29,6 +29,7 @@ mod targets {
     pub(crate) mod cim_mof;
     pub(crate) mod cim_path;
     pub(crate) mod cim_query;
+    pub(crate) mod cimxml_request;
     pub(crate) mod manifest;
     pub(crate) mod nbd_reply;
     pub(crate) mod negotiate_framing;
@@ -56,6 +57,7 @@ replay!(cim_embedded);
 replay!(cim_mof);
 replay!(cim_path);
 replay!(cim_query);
+replay!(cimxml_request);
 replay!(manifest);
 replay!(nbd_reply);
 replay!(negotiate_framing);

@@ -22,7 +22,7 @@ use toml::Spanned;
 
 use crate::log;
 use crate::peers;
-use crate::remote::Remote;
+use crate::remote::{Addresses, Remote};
 use crate::run::{EngineChoice, ServiceOptions};
 
 /// Largest configuration file that is read, in bytes; the sample with all its comments is 2 KiB.
@@ -53,6 +53,9 @@ const KEYS: &[&str] = &[
     "wsman.allow_unencrypted",
     "wsman.certificate",
     "wsman.key",
+    "cimxml",
+    "cimxml.http",
+    "cimxml.https",
     "cim",
     "cim.paths",
 ];
@@ -117,6 +120,10 @@ pub struct Settings {
     pub wsman_http: Setting<Vec<SocketAddr>>,
     /// Where it listens with TLS.
     pub wsman_https: Setting<Vec<SocketAddr>>,
+    /// Where CIM-XML listens without TLS.
+    pub cimxml_http: Setting<Vec<SocketAddr>>,
+    /// Where it listens with TLS.
+    pub cimxml_https: Setting<Vec<SocketAddr>>,
     /// Whether a password may come over a network without TLS.
     pub wsman_allow_unencrypted: Setting<bool>,
     /// The certificate and its key, PEM; one is made where none is named.
@@ -195,6 +202,8 @@ struct Document {
     #[serde(default)]
     wsman: Wsman,
     #[serde(default)]
+    cimxml: CimXml,
+    #[serde(default)]
     cim: Cim,
 }
 
@@ -213,6 +222,13 @@ struct Wsman {
     allow_unencrypted: Option<Spanned<bool>>,
     certificate: Option<Spanned<PathBuf>>,
     key: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CimXml {
+    http: Option<Spanned<Vec<SocketAddr>>>,
+    https: Option<Spanned<Vec<SocketAddr>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -340,6 +356,8 @@ impl Settings {
             },
             wsman_http: choose(None, file.setting(&keys.wsman.http), Vec::new()),
             wsman_https: choose(None, file.setting(&keys.wsman.https), Vec::new()),
+            cimxml_http: choose(None, file.setting(&keys.cimxml.http), Vec::new()),
+            cimxml_https: choose(None, file.setting(&keys.cimxml.https), Vec::new()),
             wsman_allow_unencrypted: choose(None, file.setting(&keys.wsman.allow_unencrypted), false),
             wsman_certificate: match (
                 file.path("wsman.certificate", &keys.wsman.certificate)?,
@@ -414,6 +432,10 @@ impl Settings {
             list.push(("wsman.certificate", path(&certificate.value), &certificate.origin));
             list.push(("wsman.key", path(&key.value), &key.origin));
         }
+        list.extend([
+            ("cimxml.http", addresses(&self.cimxml_http.value), &self.cimxml_http.origin),
+            ("cimxml.https", addresses(&self.cimxml_https.value), &self.cimxml_https.origin),
+        ]);
         let mut roots = self.cim_paths.value.roots().peekable();
         if roots.peek().is_some() {
             let one = |root: &Root| format!("{} = {}", text(&root.windows), path(&root.folder));
@@ -437,8 +459,8 @@ impl Settings {
             job_workers: self.job_workers.value,
             job_retention: self.job_retention.value,
             remote: Remote {
-                http: self.wsman_http.value,
-                https: self.wsman_https.value,
+                wsman: Addresses { http: self.wsman_http.value, https: self.wsman_https.value },
+                cimxml: Addresses { http: self.cimxml_http.value, https: self.cimxml_https.value },
                 allow_unencrypted: self.wsman_allow_unencrypted.value,
                 certificate: self.wsman_certificate.map(|(certificate, key)| (certificate.value, key.value)),
                 paths: self.cim_paths.value,
@@ -520,6 +542,8 @@ mod tests {
                 "wsman.http = [] # default",
                 "wsman.https = [] # default",
                 "wsman.allow_unencrypted = false # default",
+                "cimxml.http = [] # default",
+                "cimxml.https = [] # default",
             ]
         );
         // What is shown is what would be read.
@@ -605,7 +629,7 @@ mod tests {
             )
         };
         let defaults = root(Given::default()).unwrap();
-        let Document { data, socket, group, log, engine, ready_file, jobs, wsman, cim } = &shown.keys;
+        let Document { data, socket, group, log, engine, ready_file, jobs, wsman, cimxml, cim } = &shown.keys;
         assert_eq!(data.as_ref().unwrap().get_ref(), &defaults.data.value);
         assert_eq!(socket.as_ref().unwrap().get_ref(), &defaults.socket.value);
         assert_eq!(group.as_ref().unwrap().get_ref(), &defaults.group.value);
@@ -617,6 +641,8 @@ mod tests {
         assert_eq!(retention(&said).unwrap(), defaults.job_retention.value);
         assert!(wsman.http.is_some() && defaults.wsman_http.value.is_empty());
         assert!(wsman.https.is_some() && defaults.wsman_https.value.is_empty());
+        assert!(cimxml.http.is_some() && defaults.cimxml_http.value.is_empty());
+        assert!(cimxml.https.is_some() && defaults.cimxml_https.value.is_empty());
         assert!(wsman.certificate.is_some() && wsman.key.is_some() && defaults.wsman_certificate.is_none());
         assert_eq!(
             wsman.allow_unencrypted.as_ref().unwrap().get_ref(),

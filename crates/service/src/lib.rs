@@ -27,6 +27,6 @@ pub use config::{ConfigError, ConfigFile, Given, Origin, Setting, Settings};
 pub use error::{ServeError, ServeErrorKind};
 pub use log::{LogTarget, start_logging};
 pub use places::{default_config, default_data, default_socket, system_config, system_socket};
-pub use remote::Remote;
+pub use remote::{Addresses, Protocol, Remote};
 pub use run::{EngineChoice, ServiceOptions, run, run_until};
 pub use simulation::read as read_scenario;

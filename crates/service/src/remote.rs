@@ -12,7 +12,7 @@ use access::{Action, Audit, Identity, Users};
 use machine::Host;
 use uuid::Uuid;
 use wsman::Principal;
-use wsman::server::{Basic, Limits, Listener, Proof, Refusal, Watchman, tls};
+use wsman::server::{self, Basic, Limits, Listener, Proof, Refusal, Watchman, tls};
 
 use crate::error::{ServeError, ServeErrorKind as Kind};
 
@@ -26,13 +26,57 @@ const REMEMBERED: Duration = Duration::from_secs(1);
 /// Most users whose rights are remembered.
 const MAX_REMEMBERED: usize = 1024;
 
+/// How a remote client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// WS-Management.
+    Wsman,
+    /// CIM-XML.
+    CimXml,
+}
+
+impl Protocol {
+    /// What people call it.
+    pub(crate) fn called(self) -> &'static str {
+        match self {
+            Self::Wsman => "WS-Management",
+            Self::CimXml => "CIM-XML",
+        }
+    }
+
+    /// The path that its requests are posted to.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Wsman => "/wsman",
+            Self::CimXml => "/cimom",
+        }
+    }
+
+    /// Its table in the configuration file, and its name in the audit log.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Wsman => "wsman",
+            Self::CimXml => "cimxml",
+        }
+    }
+}
+
+/// Where one protocol is spoken.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// Without TLS.
+    pub http: Vec<SocketAddr>,
+    /// With TLS.
+    pub https: Vec<SocketAddr>,
+}
+
 /// Where remote clients come in, and what they find.
 #[derive(Clone, Debug, Default)]
 pub struct Remote {
-    /// Addresses of WS-Management without TLS.
-    pub http: Vec<SocketAddr>,
-    /// Addresses of it with TLS.
-    pub https: Vec<SocketAddr>,
+    /// Of WS-Management.
+    pub wsman: Addresses,
+    /// Of CIM-XML.
+    pub cimxml: Addresses,
     /// Whether a password may come over a network without TLS.
     pub allow_unencrypted: bool,
     /// The certificate and its key, PEM; one is made where none is named.
@@ -41,20 +85,30 @@ pub struct Remote {
     pub paths: hyperv::PathMap,
 }
 
+/// A listener, and what is spoken there.
+pub(crate) type Door = (Protocol, Listener);
+
 impl Remote {
     /// Listens. Inside a runtime.
-    pub(crate) fn listen(&self, data: &Path) -> Result<Vec<Listener>, ServeError> {
-        let tls = if self.https.is_empty() { None } else { Some(self.tls(data)?) };
-        let plain = self.http.iter().map(|address| (address, None));
-        let secure = self.https.iter().map(|address| (address, tls.clone()));
-        let bind = |(address, tls): (&SocketAddr, _)| {
-            Listener::bind(*address, tls).map_err(|e| {
-                ServeError::new(Kind::Places, format!("cannot listen at {address}"))
-                    .caused_by(e)
-                    .hint("name another address or port under [wsman] in the configuration file")
-            })
-        };
-        plain.chain(secure).map(bind).collect()
+    pub(crate) fn listen(&self, data: &Path) -> Result<Vec<Door>, ServeError> {
+        let all = [(Protocol::Wsman, &self.wsman), (Protocol::CimXml, &self.cimxml)];
+        let secure = all.iter().any(|(_, at)| !at.https.is_empty());
+        let tls = if secure { Some(self.tls(data)?) } else { None };
+        let mut doors = Vec::new();
+        for (protocol, at) in all {
+            let plain = at.http.iter().map(|address| (address, None));
+            let secure = at.https.iter().map(|address| (address, tls.clone()));
+            for (address, tls) in plain.chain(secure) {
+                let door = Listener::bind(*address, tls).map_err(|e| {
+                    let key = protocol.key();
+                    ServeError::new(Kind::Places, format!("cannot listen at {address}"))
+                        .caused_by(e)
+                        .hint(format!("name another address or port under [{key}] in the configuration file"))
+                })?;
+                doors.push((protocol, door));
+            }
+        }
+        Ok(doors)
     }
 
     fn tls(&self, data: &Path) -> Result<tls::Config, ServeError> {
@@ -68,8 +122,9 @@ impl Remote {
             None => {
                 let made = (data.join(CERTIFICATE), data.join(KEY));
                 let names = [host_name(), "localhost".to_owned()];
+                let secure = self.wsman.https.iter().chain(&self.cimxml.https);
                 let addresses: Vec<IpAddr> =
-                    self.https.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
+                    secure.map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
                 tls::make(&made.0, &made.1, &names, &addresses).map_err(cannot)?;
                 made
             }
@@ -83,7 +138,7 @@ impl Remote {
 /// # Errors
 /// The classes that are served are not as they must be, which a test would have found.
 pub(crate) fn serve(
-    listeners: Vec<Listener>,
+    doors: Vec<Door>,
     remote: &Remote,
     host: Arc<Host>,
     users: Arc<Users>,
@@ -97,18 +152,43 @@ pub(crate) fn serve(
     };
     let operations = hyperv::Hyperv::new(host, settings)
         .map_err(|e| ServeError::new(Kind::Host, "the classes of the API cannot be read").caused_by(e))?;
+    let operations: Arc<dyn wsman::Operations> = Arc::new(operations);
     let settings = wsman::Settings {
         host: host_name(),
         vendor: "Slipway".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         default_namespace: DEFAULT_NAMESPACE.to_owned(),
     };
-    let log = Arc::new(Log(audit));
-    let responder = wsman::Responder::new(Arc::new(operations), Arc::clone(&log) as _, settings);
+    let log = |protocol| Arc::new(Log { audit: Arc::clone(&audit), protocol });
+    let (wsman_log, cimxml_log) = (log(Protocol::Wsman), log(Protocol::CimXml));
+    let wsman = wsman::Responder::new(Arc::clone(&operations), Arc::clone(&wsman_log) as _, settings);
+    let cimxml = cimxml::Responder::new(operations, Arc::clone(&cimxml_log) as _, host_name());
+    let basic = Arc::new(authenticator(Arc::clone(&users), remote.allow_unencrypted));
     let authenticator = Arc::new(authenticator(users, remote.allow_unencrypted));
-    let serving =
-        wsman::server::serve(listeners, Arc::new(responder), authenticator, log, Limits::default(), stop);
-    Ok(serving)
+    let (mut at_wsman, mut at_cimxml) = (Vec::new(), Vec::new());
+    for (protocol, listener) in doors {
+        match protocol {
+            Protocol::Wsman => at_wsman.push(listener),
+            Protocol::CimXml => at_cimxml.push(listener),
+        }
+    }
+    let (stopping, stopped) = tokio::sync::watch::channel(false);
+    let told = |mut stopped: tokio::sync::watch::Receiver<bool>| async move {
+        // Whoever would tell is gone: that is an end, too.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    let limits = Limits::default();
+    let first =
+        server::serve(at_wsman, Arc::new(wsman), authenticator, wsman_log, limits, told(stopped.clone()));
+    // CIM-XML knows no sealing: a name and its password, or a certificate.
+    let second = server::serve(at_cimxml, Arc::new(cimxml), basic, cimxml_log, limits, told(stopped));
+    Ok(async move {
+        let stop = async {
+            stop.await;
+            let _ = stopping.send(true);
+        };
+        tokio::join!(first, second, stop);
+    })
 }
 
 /// What kind of thing an operation that changes something does. Who may do it is decided elsewhere; this is for the log.
@@ -182,13 +262,17 @@ pub(crate) fn policy(users: Arc<Users>) -> impl Fn(&Principal, Action, Option<Uu
 }
 
 /// Writes into the audit log who came in, who did not, and what was changed.
-struct Log(Arc<Audit>);
+struct Log {
+    audit: Arc<Audit>,
+    protocol: Protocol,
+}
 
 impl Log {
     fn sign_in(&self, user: &str, from: SocketAddr, end: &str) {
         let from = from.ip().to_string();
-        let line = Line { user, from: &from, does: "sign-in", what: "wsman", machine: None, end };
-        self.0.write(line, false);
+        let what = self.protocol.key();
+        let line = Line { user, from: &from, does: "sign-in", what, machine: None, end };
+        self.audit.write(line, false);
     }
 }
 
@@ -215,6 +299,6 @@ impl wsman::Audit for Log {
         };
         let Principal { user, from } = principal;
         let does = action(&done.operation).word();
-        self.0.write(Line { user, from, does, what: &what, machine: None, end: &end }, true);
+        self.audit.write(Line { user, from, does, what: &what, machine: None, end: &end }, true);
     }
 }

@@ -12,13 +12,12 @@ use rest::server::{Limits, Peer};
 use rest::wire::Scenario;
 use store::{Durability, OpenErrorKind, SqliteStore, Store};
 use tokio::signal::unix::{SignalKind, signal};
-use wsman::server::Listener;
 
 use crate::error::{ServeError, ServeErrorKind as Kind};
 use crate::notify::{READY, STOPPING, notify};
 use crate::peers::Peers;
 use crate::places;
-use crate::remote::{self, Remote};
+use crate::remote::{self, Door, Remote};
 use crate::simulation::{self, Simulated};
 
 /// How long running steps of jobs may take to stop.
@@ -274,7 +273,7 @@ fn open_store(data: &Path) -> Result<SqliteStore, ServeError> {
     })
 }
 
-fn ready(options: &ServiceOptions, doors: &[Listener]) -> Result<(), ServeError> {
+fn ready(options: &ServiceOptions, doors: &[Door]) -> Result<(), ServeError> {
     tracing::info!(
         socket = %options.socket.display(),
         data = %options.data.display(),
@@ -282,13 +281,15 @@ fn ready(options: &ServiceOptions, doors: &[Listener]) -> Result<(), ServeError>
         "ready"
     );
     let mut addresses = format!("{}\n", options.socket.display());
-    for door in doors {
+    for (protocol, door) in doors {
         let address = door
             .address()
             .map_err(|e| ServeError::new(Kind::Places, "a listener has no address").caused_by(e))?;
         let scheme = if door.is_tls() { "https" } else { "http" };
-        tracing::info!("WS-Management at {scheme}://{address}/wsman");
-        addresses += &format!("{scheme}://{address}/wsman\n");
+        let url = format!("{scheme}://{address}{}", protocol.path());
+        tracing::info!("{} at {url}", protocol.called());
+        addresses += &url;
+        addresses.push('\n');
     }
     if let Some(file) = &options.ready_file {
         // Whole or not at all: somebody is waiting for it to appear.
