@@ -1,5 +1,6 @@
 """pypsrp runs a machine: start, wait for the job, thumbnail, keys, pause, resume, save, turn off. Argument: its name."""
 
+import base64
 import sys
 
 from hyperv import Hyperv, Refused
@@ -29,7 +30,8 @@ except Refused as refused:
 service = host.only("Msvm_VirtualSystemManagementService")
 (settings,) = host.related(machine, "Msvm_VirtualSystemSettingData", "Msvm_SettingsDefineState")
 picture = host.call(service, "GetVirtualSystemThumbnailImage", TargetSystem=settings, WidthPixels=32, HeightPixels=24)
-assert len(picture["ImageData"]) == 32 * 24 * 2, len(picture["ImageData"])
+pixels = base64.b64decode(picture["ImageData"])
+assert len(pixels) == 32 * 24 * 2, len(pixels)
 
 (keyboard,) = host.find(f"SELECT * FROM Msvm_Keyboard WHERE SystemName = '{machine.selectors['Name']}'")
 host.call(keyboard, "TypeText", asciiText="root")

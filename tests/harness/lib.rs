@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::panic, reason = "tests talk to the person who runs them")]
 
+pub mod api;
 pub mod binary;
 pub mod bundle;
 pub mod corpus;
@@ -21,6 +22,7 @@ pub mod real;
 pub mod scratch;
 pub mod watch;
 
+pub use api::Api;
 pub use binary::{Ran, slipway};
 pub use daemon::Daemon;
 pub use guest::Guest;

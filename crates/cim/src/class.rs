@@ -112,6 +112,10 @@ fn embedded(qualifiers: &[Qualifier]) -> Option<&str> {
     }
 }
 
+fn octets(qualifiers: &[Qualifier]) -> bool {
+    find(qualifiers, "OctetString").and_then(Value::as_bool) == Some(true)
+}
+
 /// What the qualifiers `ValueMap` and `Values` call a value (DSP0004, 5.6.3.60): the entry that is the value, else the
 /// range that holds it (`7..4095`, `..9`, `32768..`), else the entry for all others (`..`).
 fn meaning<'q>(qualifiers: &'q [Qualifier], value: &Value) -> Option<&'q str> {
@@ -148,6 +152,12 @@ impl Property {
         embedded(&self.qualifiers)
     }
 
+    /// True for bytes that belong together (`OctetString`), and not numbers that happen to be small.
+    #[must_use]
+    pub fn is_octets(&self) -> bool {
+        octets(&self.qualifiers)
+    }
+
     /// What a value means by the declaration's value map.
     #[must_use]
     pub fn meaning(&self, value: &Value) -> Option<&str> {
@@ -173,6 +183,12 @@ impl Parameter {
     #[must_use]
     pub fn embedded(&self) -> Option<&str> {
         embedded(&self.qualifiers)
+    }
+
+    /// True for bytes that belong together, as [`Property::is_octets`] says it.
+    #[must_use]
+    pub fn is_octets(&self) -> bool {
+        octets(&self.qualifiers)
     }
 
     /// What a value means by the declaration's value map.

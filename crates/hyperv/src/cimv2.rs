@@ -5,7 +5,9 @@
 
 use cim::{Instance, Value};
 
+use crate::system::datetime;
 use crate::world::World;
+use crate::{ids, linux};
 
 /// The version that clients compare with: that of Windows Server 2022, whose classes are served.
 const VERSION: &str = "10.0.20348";
@@ -40,50 +42,62 @@ pub(crate) fn computer_system(world: &World) -> Vec<Instance> {
 
 pub(crate) fn operating_system(world: &World) -> Vec<Instance> {
     let kib = world.host.facts().memory_mib << 10;
-    vec![
-        Instance::new("Win32_OperatingSystem")
-            .with("CreationClassName", "Win32_OperatingSystem")
-            .with("CSCreationClassName", "Win32_ComputerSystem")
-            .with("CSName", world.host_name())
-            .with("Name", "Slipway on Linux")
-            .with("Caption", "Slipway on Linux")
-            .with("Manufacturer", "Slipway")
-            // 36 is Linux.
-            .with("OSType", 36_u16)
-            .with("OtherTypeDescription", "Linux")
-            .with("Version", VERSION)
-            .with("BuildNumber", BUILD)
-            .with("OSArchitecture", "64-bit")
-            // A server, of the kind that has Hyper-V.
-            .with("ProductType", 3_u32)
-            .with("OperatingSystemSKU", 7_u32)
-            .with("ServicePackMajorVersion", 0_u16)
-            .with("ServicePackMinorVersion", 0_u16)
-            .with("Primary", true)
-            .with("Debug", false)
-            .with("Distributed", false)
-            .with("PortableOperatingSystem", false)
-            .with("Status", "OK")
-            .with("Locale", "0409")
-            .with("OSLanguage", 1033_u32)
-            .with("CountryCode", "1")
-            .with("CodeSet", "1252")
-            .with("CurrentTimeZone", 0_i16)
-            .with("LocalDateTime", crate::system::datetime(jiff::Timestamp::now()))
-            .with("TotalVisibleMemorySize", kib),
-    ]
+    let memory = linux::memory();
+    let mut instance = Instance::new("Win32_OperatingSystem")
+        .with("CreationClassName", "Win32_OperatingSystem")
+        .with("CSCreationClassName", "Win32_ComputerSystem")
+        .with("CSName", world.host_name())
+        .with("Name", "Slipway on Linux")
+        .with("Caption", "Slipway on Linux")
+        .with("Manufacturer", "Slipway")
+        // 36 is Linux.
+        .with("OSType", 36_u16)
+        .with("OtherTypeDescription", "Linux")
+        .with("Version", VERSION)
+        .with("BuildNumber", BUILD)
+        .with("OSArchitecture", "64-bit")
+        // A server, of the kind that has Hyper-V.
+        .with("ProductType", 3_u32)
+        .with("OperatingSystemSKU", 7_u32)
+        .with("ServicePackMajorVersion", 0_u16)
+        .with("ServicePackMinorVersion", 0_u16)
+        .with("Primary", true)
+        .with("Debug", false)
+        .with("Distributed", false)
+        .with("PortableOperatingSystem", false)
+        .with("Status", "OK")
+        .with("Locale", "0409")
+        .with("OSLanguage", 1033_u32)
+        .with("CountryCode", "1")
+        .with("CodeSet", "1252")
+        .with("CurrentTimeZone", 0_i16)
+        .with("LocalDateTime", datetime(jiff::Timestamp::now()))
+        .with("TotalVisibleMemorySize", kib);
+    let sum = |one: Option<u64>, other: Option<u64>| Some(one?.saturating_add(other?));
+    for (property, value) in [
+        ("FreePhysicalMemory", memory.available),
+        ("SizeStoredInPagingFiles", memory.swap),
+        ("FreeSpaceInPagingFiles", memory.swap_free),
+        ("TotalVirtualMemorySize", sum(Some(kib), memory.swap)),
+        ("FreeVirtualMemory", sum(memory.available, memory.swap_free)),
+    ] {
+        instance.set(property, value.map(Value::from));
+    }
+    instance.set("LastBootUpTime", linux::booted().map(|at| datetime(at).into()));
+    vec![instance]
 }
 
 pub(crate) fn product(world: &World) -> Vec<Instance> {
-    vec![
-        Instance::new("Win32_ComputerSystemProduct")
-            .with("Name", "Virtualization host")
-            .with("Caption", "Computer System Product")
-            .with("Description", "Computer System Product")
-            .with("Vendor", "Slipway")
-            .with("Version", env!("CARGO_PKG_VERSION"))
-            .with("IdentifyingNumber", world.host_name()),
-    ]
+    let mut instance = Instance::new("Win32_ComputerSystemProduct")
+        .with("Name", "Virtualization host")
+        .with("Caption", "Computer System Product")
+        .with("Description", "Computer System Product")
+        .with("Vendor", "Slipway")
+        .with("Version", env!("CARGO_PKG_VERSION"))
+        .with("IdentifyingNumber", world.host_name());
+    // libvirt crashes where there is none.
+    instance.set("UUID", linux::computer_id().map(|id| ids::guid(id).into()));
+    vec![instance]
 }
 
 pub(crate) fn processor(world: &World) -> Vec<Instance> {
@@ -93,7 +107,6 @@ pub(crate) fn processor(world: &World) -> Vec<Instance> {
         .with("CreationClassName", "Win32_Processor")
         .with("SystemCreationClassName", "Win32_ComputerSystem")
         .with("SystemName", world.host_name())
-        .with("Name", "Processor")
         .with("Caption", "Processor")
         .with("SocketDesignation", "CPU0")
         .with("Role", "CPU")
@@ -110,6 +123,10 @@ pub(crate) fn processor(world: &World) -> Vec<Instance> {
         .with("NumberOfEnabledCore", count)
         .with("NumberOfLogicalProcessors", count)
         .with("ThreadCount", count);
+    let linux::Processor { model, maker, mhz } = linux::processor();
+    instance.set("Name", Some(model.unwrap_or_else(|| "Processor".to_owned()).into()));
+    instance.set("Manufacturer", maker.map(Value::from));
+    instance.set("MaxClockSpeed", mhz.map(Value::from));
     let kvm = world.host.report().kvm.usable;
     for property in [
         "VirtualizationFirmwareEnabled",

@@ -29,6 +29,7 @@ mod ids;
 mod image;
 mod integration;
 mod job_class;
+mod linux;
 mod method;
 mod operations;
 mod owner;

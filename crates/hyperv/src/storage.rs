@@ -150,7 +150,9 @@ pub(crate) fn resources(world: &World, machine: &Machine) -> Vec<Instance> {
                 allocation(CLASS, drive_id(machine, controller, drive), kind, sub_type, name)
                     .with("Parent", settings_path(world, CLASS, &id).to_string())
                     .with("Address", slot.clone())
-                    .with("AddressOnParent", slot),
+                    .with("AddressOnParent", slot)
+                    // What is in it is the host's; a drive that the host gives as a whole is a physical one.
+                    .with("HostResource", Vec::<String>::new()),
             );
         }
     }

@@ -1,7 +1,9 @@
 //! Instances, values and references as elements of a reply (DSP0230, 7 and 8).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use cim::xml::Xml;
-use cim::{Class, Instance, Name, ObjectPath, Schema, Value};
+use cim::{Class, Instance, Name, ObjectPath, Parameter, Property, Schema, Value};
 
 use crate::resource::{Form, NAMESPACE_SELECTOR};
 use crate::time;
@@ -57,7 +59,7 @@ impl Encoder<'_> {
         match class {
             Some(class) => {
                 for property in class.properties.iter().filter(|property| wanted(&property.name)) {
-                    self.value(xml, prefix, &property.name, instance.get(property.name.as_str()));
+                    self.property(xml, prefix, property, instance.get(property.name.as_str()));
                 }
             }
             None => {
@@ -68,11 +70,28 @@ impl Encoder<'_> {
         }
     }
 
-    /// A property or parameter: an element per value, one that says nil where there is none.
+    /// A property as its class declares it.
+    pub(crate) fn property(&self, xml: &mut Xml, prefix: &str, declared: &Property, value: Option<&Value>) {
+        match value.filter(|_| declared.is_octets()) {
+            Some(octets) => xml.element(&format!("{prefix}:{}", declared.name), &base64(octets)),
+            None => self.value(xml, prefix, &declared.name, value),
+        }
+    }
+
+    /// A parameter that a method gives, as it declares it.
+    pub(crate) fn parameter(&self, xml: &mut Xml, prefix: &str, declared: &Parameter, value: Option<&Value>) {
+        match value.filter(|_| declared.is_octets()) {
+            Some(octets) => xml.element(&format!("{prefix}:{}", declared.name), &base64(octets)),
+            None => self.value(xml, prefix, &declared.name, value),
+        }
+    }
+
+    /// An element per value, and one that says nil where there is none. An array of nothing is no element at all: libvirt
+    /// takes one that says nil for a value, and crashes over it.
     pub(crate) fn value(&self, xml: &mut Xml, prefix: &str, name: &Name, value: Option<&Value>) {
         let tag = format!("{prefix}:{name}");
         match value.map(Value::elements) {
-            None | Some([]) => xml.empty(&tag, &[("xsi:nil", "true")]),
+            None => xml.empty(&tag, &[("xsi:nil", "true")]),
             Some(values) => {
                 for value in values {
                     self.single(xml, &tag, value);
@@ -148,6 +167,12 @@ impl Encoder<'_> {
         self.reference(xml, path);
         xml.close("a:EndpointReference");
     }
+}
+
+/// Bytes that belong together: clients read a picture this way.
+fn base64(octets: &Value) -> String {
+    let bytes = octets.elements().iter().filter_map(|octet| u8::try_from(octet.as_u64()?).ok());
+    STANDARD.encode(bytes.collect::<Vec<u8>>())
 }
 
 /// XML spells what is no number in its own way.

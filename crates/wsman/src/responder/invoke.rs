@@ -43,7 +43,7 @@ impl Turn<'_> {
         xml.open(&tag, &[("xmlns:p", &class), ("xmlns:cim", uri::CIM), ("xmlns:xsi", uri::XSI)]);
         for parameter in method.parameters.iter().filter(|parameter| parameter.output) {
             let given = output.parameters.iter().find(|(name, _)| *name == parameter.name);
-            encoder.value(&mut xml, "p", &parameter.name, given.and_then(|(_, value)| value.as_ref()));
+            encoder.parameter(&mut xml, "p", parameter, given.and_then(|(_, value)| value.as_ref()));
         }
         encoder.value(&mut xml, "p", &"ReturnValue".into(), Some(&output.returned));
         xml.close(&tag);

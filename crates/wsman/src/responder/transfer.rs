@@ -162,7 +162,7 @@ impl<'s> Part<'s> {
                 xml.text(&value.to_string());
             }
         } else if self.place.is_none() || value.is_some() {
-            encoder.value(xml, "p", &self.property.name, value);
+            encoder.property(xml, "p", self.property, value);
         }
     }
 }
