@@ -10,11 +10,11 @@ use machine::settings::{
 };
 use wsman::Output;
 
-use crate::ids;
 use crate::method::{Invocation, Refused, invalid};
 use crate::owner::{Machine, Owner, OwnerId};
 use crate::resource;
 use crate::world::World;
+use crate::{boot, ids};
 
 const SETTINGS: &str = "Msvm_VirtualSystemSettingData";
 /// What a machine is called when nobody says, as with Hyper-V.
@@ -170,7 +170,11 @@ fn system_edit(machine: &Machine, instance: &Instance) -> Result<MachineEdit, Re
     if let Some(secure) = instance.get("SecureBootEnabled").and_then(Value::as_bool) {
         edit.secure_boot = Some(secure).filter(|secure| *secure != now.firmware.secure_boot);
     }
-    if let Some(order) = instance.get("BootOrder") {
+    let sources =
+        instance.get("BootSourceOrder").map(|order| boot::kinds(machine, order)).transpose()?.flatten();
+    if sources.is_some() {
+        edit.boot_order = sources;
+    } else if let Some(order) = instance.get("BootOrder") {
         let mut devices = Vec::new();
         for device in order.elements().iter().filter_map(Value::as_u64) {
             devices.push(match device {

@@ -55,6 +55,16 @@ pub(crate) fn part(owner: Uuid, path: &str) -> String {
     format!("{PREFIX}{}\\{path}", guid(owner))
 }
 
+/// The id of a device, which its machine is not part of: the machine is its system.
+pub(crate) fn device(path: &str) -> String {
+    format!("{PREFIX}{path}")
+}
+
+/// What the id of a machine's settings says after the machine.
+pub(crate) fn tail(settings: &str) -> Option<&str> {
+    settings.strip_prefix(PREFIX)?.split_once('\\').map(|(_, rest)| rest)
+}
+
 /// The id of the settings of the pool `id`.
 pub(crate) fn pool(id: Uuid) -> String {
     format!(r"{PREFIX}{POOL}{}", guid(id))
@@ -93,11 +103,11 @@ pub(crate) fn owner(text: &str) -> Option<Uuid> {
 
 /// The id of what an instance at `path` is part of, as its keys tell; `None` where they do not.
 pub(crate) fn owner_of(path: &ObjectPath) -> Option<Uuid> {
-    // A device of a machine has the machine in its id and as its system; a system has it as its name. A port of v1 is of
-    // the adapter in it: that is its name, and its system is the switch.
+    // A device has its machine as its system, a system as its name, firmware as its id. A port of v1 is of the adapter in it:
+    // that is its name, and its system is the switch.
     let keys = match path.class.as_str() {
         "Msvm_SwitchPort" => ["Name"].as_slice(),
-        _ => &["InstanceID", "DeviceID", "SystemName", "Name"],
+        _ => &["InstanceID", "SystemName", "DeviceID", "SoftwareElementID", "Name"],
     };
     keys.iter().find_map(|key| owner(path.text(key)?))
 }

@@ -15,7 +15,9 @@
 
 #![forbid(unsafe_code)]
 
+mod agents;
 mod association;
+mod boot;
 mod capabilities;
 mod cimv2;
 mod codes;
@@ -23,18 +25,21 @@ mod console;
 #[cfg(test)]
 mod coverage;
 mod define;
+mod drive;
 mod ethernet;
 mod fill;
 mod ids;
 mod image;
 mod integration;
 mod job_class;
+mod kvp;
 mod linux;
 mod method;
 mod operations;
 mod owner;
 mod package;
 mod paths;
+mod peripheral;
 mod pool;
 mod provider;
 mod resource;

@@ -24,11 +24,18 @@ impl Hyperv {
     /// # Errors
     /// None that a test does not find: the schema is part of the program.
     pub fn new(host: Arc<Host>, settings: Settings) -> Result<Self, schema::Error> {
-        let virtualization = Arc::new(Namespace::virtualization(schema::virtualization()?));
+        let schema = schema::virtualization()?;
+        let virtualization = Arc::new(Namespace::virtualization(schema.clone()));
         let cimv2 = Arc::new(Namespace::cimv2(schema::cimv2()?));
         let first = Arc::new(v1::namespace(schema::virtualization_v1()?, Arc::clone(&virtualization)));
         Ok(Self {
-            world: Arc::new(World { host, settings, tasks: Tasks::default() }),
+            world: Arc::new(World {
+                host,
+                settings,
+                tasks: Tasks::default(),
+                agents: Arc::default(),
+                schema,
+            }),
             namespaces: [virtualization, first, cimv2],
         })
     }

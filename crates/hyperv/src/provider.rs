@@ -14,7 +14,8 @@ use crate::job_class::{self, JobView};
 use crate::owner::{Machine, Owner, OwnerId, Scope};
 use crate::world::{World, failed};
 use crate::{
-    capabilities, cimv2, ethernet, fill, ids, integration, pool, service, setting, storage, switch, system,
+    boot, capabilities, cimv2, drive, ethernet, fill, ids, integration, peripheral, pool, service, setting,
+    storage, switch, system,
 };
 
 /// Hyper-V's own classes.
@@ -110,6 +111,24 @@ const VIRTUALIZATION_PROVIDERS: &[Provider] = &[
     host("Msvm_EthernetPortAllocationSettingData", capabilities::connection),
     host("Msvm_VirtualSystemSettingData", capabilities::systems),
     machine("Msvm_VirtualSystemCapabilities", capabilities::system),
+    machine("Msvm_IDEController", drive::ide_controllers),
+    machine("Msvm_SCSIProtocolController", drive::scsi_controllers),
+    machine("Msvm_DiskDrive", drive::disk_drives),
+    machine("Msvm_DVDDrive", drive::dvd_drives),
+    machine("Msvm_LogicalDisk", drive::logical_disks),
+    machine("Msvm_SyntheticDisplayController", peripheral::display),
+    machine("Msvm_SyntheticDisplayControllerSettingData", peripheral::display_setting),
+    machine("Msvm_SyntheticMouse", peripheral::mouse),
+    machine("Msvm_SerialController", peripheral::serial_controller),
+    machine("Msvm_SerialPort", peripheral::serial_port),
+    machine("Msvm_SerialPortSettingData", peripheral::serial_setting),
+    machine("Msvm_TPM", peripheral::tpm),
+    machine("Msvm_HeartbeatComponent", integration::heartbeat),
+    machine("Msvm_KvpExchangeComponent", integration::kvp),
+    machine("Msvm_VssComponentSettingData", integration::vss_setting),
+    machine("Msvm_GuestServiceInterfaceComponentSettingData", integration::guest_interface_setting),
+    machine("Msvm_BIOSElement", boot::bios),
+    machine("Msvm_BootSourceSettingData", boot::boot_sources),
 ];
 
 /// The same of `root/cimv2`.
@@ -161,7 +180,14 @@ impl Namespace {
             name: VIRTUALIZATION,
             schema,
             providers: VIRTUALIZATION_PROVIDERS,
-            associations: &[crate::association::VIRTUALIZATION, pool::LINKS, capabilities::LINKS],
+            associations: &[
+                crate::association::VIRTUALIZATION,
+                pool::LINKS,
+                capabilities::LINKS,
+                drive::LINKS,
+                peripheral::LINKS,
+                boot::LINKS,
+            ],
             methods: crate::method::METHODS,
             behind: None,
         }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use cim::{Datetime, Instance, Value};
 use machine::settings::{AutomaticStart, AutomaticStop, BootDevice, Generation, Settings};
 
-use crate::ids;
 use crate::owner::Machine;
 use crate::system::datetime;
 use crate::world::World;
+use crate::{boot, ids};
 
 pub(crate) fn virtual_system(world: &World, machine: &Machine) -> Vec<Instance> {
     let realized = machine.real().is_some();
@@ -20,6 +20,7 @@ pub(crate) fn virtual_system(world: &World, machine: &Machine) -> Vec<Instance> 
         .with("CreationTime", datetime(machine.created()))
         .with("ConfigurationID", ids::guid(machine.id()))
         .with("IsSaved", machine.saved());
+    instance.set("BootSourceOrder", boot::source_order(world, machine));
     if let Some(home) = machine.home() {
         let root = world.settings.paths.shown(home);
         for property in [

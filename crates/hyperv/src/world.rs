@@ -8,6 +8,7 @@ use machine::{Host, Reason};
 use uuid::Uuid;
 use wsman::{Call, Failure, FailureKind};
 
+use crate::agents::Agents;
 use crate::job_class::{JobView, expired};
 use crate::owner::{Machine, Owner, OwnerId, Scope};
 use crate::settings::Settings;
@@ -17,6 +18,9 @@ pub(crate) struct World {
     pub(crate) host: Arc<Host>,
     pub(crate) settings: Settings,
     pub(crate) tasks: Tasks,
+    pub(crate) agents: Arc<Agents>,
+    /// The classes of Hyper-V, for instances inside texts.
+    pub(crate) schema: cim::Schema,
 }
 
 impl World {

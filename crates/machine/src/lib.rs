@@ -37,6 +37,7 @@ pub mod host;
 pub mod image;
 pub mod import;
 mod inbox;
+pub mod inside;
 mod inuse;
 mod jobs;
 pub mod layout;

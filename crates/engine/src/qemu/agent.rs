@@ -192,6 +192,12 @@ pub(super) fn os(answer: &Value) -> AgentOs {
     }
 }
 
+/// Reads the answer to `guest-get-host-name`.
+pub(super) fn host_name(answer: &Value) -> Result<String, GuestError> {
+    let name = answer.get("host-name").and_then(short).filter(|name| !name.is_empty());
+    name.ok_or_else(|| GuestError::new(GuestErrorKind::NoAgent, "the guest agent knows no name"))
+}
+
 /// A guest's text as text: bounded, no control characters.
 fn short(value: &Value) -> Option<String> {
     Some(value.as_str()?.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect())

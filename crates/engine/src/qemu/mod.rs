@@ -26,6 +26,7 @@ mod runtime;
 mod scope;
 mod state;
 mod switch;
+mod threads;
 mod tpm;
 pub(crate) mod vpc;
 
