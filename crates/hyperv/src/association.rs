@@ -4,7 +4,6 @@
 //! the walk goes to the owners that can be related to its own (mostly the same one), and takes what is linked there: it
 //! costs what it finds, not what there is.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use cim::{Instance, Name, ObjectPath, Value};
@@ -245,8 +244,7 @@ fn walked(
 ) -> Result<impl Iterator<Item = Result<(Step, Instance, Instance), Failure>> + Send + use<>, Failure> {
     let mut visits = Vec::new();
     for step in steps {
-        let owners: VecDeque<OwnerId> =
-            world.related(&owner, step.far().scope).map_err(|e| failed(&e))?.into();
+        let owners = world.related(&owner, step.far().scope).map_err(|e| failed(&e))?;
         visits.push((step, owners));
     }
     let (namespace, world, call) = (Arc::clone(namespace), Arc::clone(world), call.clone());
@@ -314,13 +312,16 @@ impl Namespace {
     ) -> Result<Instances, Failure> {
         let mut starts = Vec::new();
         for association in self.associations().filter(|a| self.schema.is_a(a.class, class)) {
-            let owners = world.owners(association.first.scope).map_err(|e| failed(&e))?;
+            let owners = world.owners(association.first.scope);
             starts.push((Step { association, forward: true }, owners));
         }
         let (this, world, call) = (Arc::clone(self), Arc::clone(world), call.clone());
         Ok(Box::new(starts.into_iter().flat_map(move |(step, owners)| {
             let (this, world, call) = (Arc::clone(&this), Arc::clone(&world), call.clone());
-            owners.into_iter().flat_map(move |id| this.associations_of(&world, &call, step, id))
+            owners.flat_map(move |id| match id {
+                Ok(id) => this.associations_of(&world, &call, step, id),
+                Err(e) => vec![Err(failed(&e))],
+            })
         })))
     }
 

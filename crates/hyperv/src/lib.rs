@@ -37,6 +37,7 @@ mod linux;
 mod method;
 mod operations;
 mod owner;
+mod owners;
 mod package;
 mod paths;
 mod peripheral;

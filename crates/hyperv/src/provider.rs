@@ -3,7 +3,6 @@
 //! A provider makes all instances of one class that one owner has. That is enough for everything: one instance is among
 //! those of the owner that its keys name; a listing goes through the owners, one at a time.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use cim::{Class, Instance, ObjectPath, Schema};
@@ -12,6 +11,7 @@ use wsman::{Call, Failure, FailureKind, Instances};
 
 use crate::job_class::{self, JobView};
 use crate::owner::{Machine, Owner, OwnerId, Scope};
+use crate::owners::Owners;
 use crate::world::{World, failed};
 use crate::{
     boot, capabilities, cimv2, drive, ethernet, fill, ids, integration, peripheral, pool, service, setting,
@@ -253,12 +253,9 @@ impl Namespace {
         call: &Call,
         class: &str,
     ) -> Result<Instances, Failure> {
-        let mut owners = VecDeque::new();
-        for scope in Scope::ALL {
-            if self.of(class).any(|(provider, _)| provider.scope() == scope) {
-                owners.extend(world.owners(scope).map_err(|e| failed(&e))?);
-            }
-        }
+        let scopes = Scope::ALL.into_iter();
+        let scopes = scopes.filter(|scope| self.of(class).any(|(provider, _)| provider.scope() == *scope));
+        let owners = Owners::all(world, scopes);
         Ok(self.from_owners(world, call, owners, class.to_owned(), |_, _| true))
     }
 
@@ -267,13 +264,13 @@ impl Namespace {
         self: &Arc<Self>,
         world: &Arc<World>,
         call: &Call,
-        owners: VecDeque<OwnerId>,
+        owners: Owners,
         class: String,
         wanted: impl Fn(&World, &Instance) -> bool + Send + 'static,
     ) -> Instances {
         let (this, world, call) = (Arc::clone(self), Arc::clone(world), call.clone());
-        let made = owners.into_iter().flat_map(move |id| {
-            let made: Vec<_> = match world.load(id) {
+        let made = owners.flat_map(move |id| {
+            let made: Vec<_> = match id.and_then(|id| world.load(id)) {
                 Ok(Some(owner)) if world.sees(&call, &owner) => {
                     let made = this.made(&world, &owner, &class).into_iter();
                     made.filter(|one| wanted(&world, one)).map(Ok).collect()
@@ -305,7 +302,7 @@ impl Namespace {
                 (scope, Some(id)) => World::candidates(scope, id),
                 // Keys that name no owner: those given may tell it from all others all the same.
                 (scope, None) if path.keys.is_empty() || !names_host(world, path) => {
-                    world.owners(scope).map_err(|e| failed(&e))?
+                    world.owners(scope).collect::<machine::Result<_>>().map_err(|e| failed(&e))?
                 }
                 _ => Vec::new(),
             };

@@ -88,7 +88,7 @@ pub(crate) fn get_summary_information(invocation: &Invocation<'_>) -> Result<Out
         .collect();
     let owners = match invocation.given("SettingData").map(Value::elements) {
         // None means all of them.
-        None | Some([]) => world.owners(Scope::Machine)?,
+        None | Some([]) => world.owners(Scope::Machine).collect::<Result<_, _>>()?,
         Some(settings) if settings.len() > MAX_SETTINGS => {
             return Err(invalid("SettingData", format!("more than {MAX_SETTINGS}")));
         }

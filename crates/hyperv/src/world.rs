@@ -11,6 +11,7 @@ use wsman::{Call, Failure, FailureKind};
 use crate::agents::Agents;
 use crate::job_class::{JobView, expired};
 use crate::owner::{Machine, Owner, OwnerId, Scope};
+use crate::owners::Owners;
 use crate::settings::Settings;
 use crate::tasks::Tasks;
 
@@ -30,16 +31,8 @@ impl World {
     }
 
     /// Every owner of that kind, by id.
-    pub(crate) fn owners(&self, scope: Scope) -> machine::Result<Vec<OwnerId>> {
-        Ok(match scope {
-            Scope::Host => vec![OwnerId::Host],
-            Scope::Machine => {
-                let machines = self.host.machine_ids()?.into_iter().map(OwnerId::Machine);
-                machines.chain(self.host.planned_ids()?.into_iter().map(OwnerId::Planned)).collect()
-            }
-            Scope::Switch => self.host.switches()?.into_iter().map(|s| OwnerId::Switch(s.id)).collect(),
-            Scope::Job => self.job_ids().into_iter().map(OwnerId::Job).collect(),
-        })
+    pub(crate) fn owners(self: &Arc<Self>, scope: Scope) -> Owners {
+        Owners::all(self, [scope])
     }
 
     /// The owner as it is now; `None` when there is none, or none any more.
@@ -70,27 +63,27 @@ impl World {
     }
 
     /// The owners of `scope` whose instances may be associated with those of `owner`.
-    pub(crate) fn related(&self, owner: &Owner, scope: Scope) -> machine::Result<Vec<OwnerId>> {
-        match (owner, scope) {
-            (_, Scope::Host) => Ok(vec![OwnerId::Host]),
-            (Owner::Host, _) => self.owners(scope),
-            (owner, scope) if owner.scope() == scope => Ok(vec![owner.id()]),
+    pub(crate) fn related(self: &Arc<Self>, owner: &Owner, scope: Scope) -> machine::Result<Owners> {
+        let ids = match (owner, scope) {
+            (_, Scope::Host) => vec![OwnerId::Host],
+            (Owner::Host, _) | (Owner::Switch(_), Scope::Machine) => return Ok(self.owners(scope)),
+            (owner, scope) if owner.scope() == scope => vec![owner.id()],
             (Owner::Job(job), Scope::Machine) => {
-                Ok(job.subject.map(|id| Self::candidates(scope, id)).unwrap_or_default())
+                job.subject.map(|id| Self::candidates(scope, id)).unwrap_or_default()
             }
             (Owner::Machine(machine), Scope::Job) => {
-                Ok(self.jobs_of(machine.id()).into_iter().map(OwnerId::Job).collect())
+                self.jobs_of(machine.id()).into_iter().map(OwnerId::Job).collect()
             }
             (Owner::Machine(machine), Scope::Switch) => {
                 let plugged = |name: &String| {
                     machine.settings().adapters.iter().any(|a| a.switch.as_ref() == Some(name))
                 };
                 let switches = self.host.switches()?.into_iter();
-                Ok(switches.filter(|s| plugged(&s.name)).map(|s| OwnerId::Switch(s.id)).collect())
+                switches.filter(|s| plugged(&s.name)).map(|s| OwnerId::Switch(s.id)).collect()
             }
-            (Owner::Switch(_), Scope::Machine) => self.owners(scope),
-            _ => Ok(Vec::new()),
-        }
+            _ => Vec::new(),
+        };
+        Ok(Owners::these(self, ids))
     }
 
     /// Whether the caller may see what `id` owns. A job is seen by whoever sees its machine.

@@ -244,20 +244,20 @@ impl Host {
         Ok(views)
     }
 
-    /// The id of every machine, in order: for whoever goes through them one at a time.
+    /// The first `most` ids of machines that come after `after`, in order: for whoever goes through them a page at a time.
     ///
     /// # Errors
     /// The store fails.
-    pub fn machine_ids(&self) -> Result<Vec<Uuid>> {
-        self.names.ids(&*self.store)
+    pub fn machine_ids(&self, after: Option<Uuid>, most: usize) -> Result<Vec<Uuid>> {
+        self.names.ids(&*self.store, after, most)
     }
 
-    /// The id of every planned machine, in order.
+    /// The same of planned machines.
     ///
     /// # Errors
     /// The store fails.
-    pub fn planned_ids(&self) -> Result<Vec<Uuid>> {
-        self.planned_names.ids(&*self.store)
+    pub fn planned_ids(&self, after: Option<Uuid>, most: usize) -> Result<Vec<Uuid>> {
+        self.planned_names.ids(&*self.store, after, most)
     }
 
     /// Machine `id`.

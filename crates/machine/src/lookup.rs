@@ -5,6 +5,7 @@
 //! and a look reads as many records as have changed, not as many as there are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -71,12 +72,16 @@ impl Lookup {
         self.look(store, |names| self.choose(word, &names.fitting(word)))
     }
 
-    /// Every id, in order.
+    /// The first `most` ids that come after `after`, in order.
     ///
     /// # Errors
     /// The store fails.
-    pub(crate) fn ids(&self, store: &dyn Store) -> Result<Vec<Uuid>> {
-        self.look(store, |names| Ok(names.by_id.keys().filter_map(|id| Uuid::try_parse(id).ok()).collect()))
+    pub(crate) fn ids(&self, store: &dyn Store, after: Option<Uuid>, most: usize) -> Result<Vec<Uuid>> {
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_string()));
+        self.look(store, |names| {
+            let ids = names.by_id.range((from, Bound::Unbounded)).map(|(id, _)| Uuid::try_parse(id).ok());
+            Ok(ids.flatten().take(most).collect())
+        })
     }
 
     fn look<T>(&self, store: &dyn Store, at: impl FnOnce(&Names) -> Result<T>) -> Result<T> {
