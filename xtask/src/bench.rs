@@ -1,11 +1,13 @@
-//! How fast it is and what it takes, measured: `cargo xtask bench [export|scale]`.
+//! How fast it is and what it takes, measured: `cargo xtask bench [export|scale|api]`.
 //!
 //! Each part runs a release build against real files and writes its page below `docs/benchmarks/`; a page's tail, written
 //! by hand, is kept. Figures are for pages and for the people who read them; no test asserts any.
 
+mod api;
 mod client;
 mod daemon;
 mod export;
+mod posts;
 mod report;
 mod scale;
 mod source;
@@ -22,10 +24,11 @@ usage: cargo xtask bench [PART] [OPTION…]
 Parts; without one, all of them:
   export          export speed against qemu-img and the disk's own copy limit
   scale           a simulator with many machines: start, define, list, export, verify; time and memory
+  api             Hyper-V's API over a simulator with many machines: instances a second, answers under many clients
 
 Options:
   --rounds N      how often what is compared is repeated, 1 to 50; 5 unless told otherwise
-  --machines N    machines of `scale`, 1 to 10000; 2000 unless told otherwise
+  --machines N    machines, 1 to 10000; unless told otherwise 2000 for `scale`, 10000 for `api`
   --quick         little of everything, and no page is written
   -h, --help      this text
 ";
@@ -59,14 +62,26 @@ struct Size {
 /// What somebody asked for.
 struct Asked {
     parts: Vec<Part>,
-    size: Size,
+    rounds: Option<usize>,
+    machines: Option<usize>,
     quick: bool,
+}
+
+impl Asked {
+    fn size(&self, part: Part) -> Size {
+        let machines = if self.quick { 100 } else { part.machines() };
+        Size {
+            rounds: self.rounds.unwrap_or(if self.quick { 2 } else { 5 }),
+            machines: self.machines.unwrap_or(machines),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Export,
     Scale,
+    Api,
 }
 
 impl Part {
@@ -74,7 +89,13 @@ impl Part {
         match self {
             Self::Export => "export",
             Self::Scale => "scale",
+            Self::Api => "api",
         }
+    }
+
+    /// How many machines it has, unless told otherwise.
+    fn machines(self) -> usize {
+        if self == Self::Api { 10_000 } else { 2000 }
     }
 }
 
@@ -90,6 +111,7 @@ fn parse(arguments: &[String]) -> Outcome<Option<Asked>> {
         match word.as_str() {
             "export" => parts.push(Part::Export),
             "scale" => parts.push(Part::Scale),
+            "api" => parts.push(Part::Api),
             "--rounds" => rounds = number(50)?,
             "--machines" => machines = number(10_000)?,
             "--quick" => quick = true,
@@ -98,23 +120,20 @@ fn parse(arguments: &[String]) -> Outcome<Option<Asked>> {
         }
     }
     if parts.is_empty() {
-        parts = vec![Part::Export, Part::Scale];
+        parts = vec![Part::Export, Part::Scale, Part::Api];
     }
-    let size = Size {
-        rounds: rounds.unwrap_or(if quick { 2 } else { 5 }),
-        machines: machines.unwrap_or(if quick { 100 } else { 2000 }),
-    };
-    Ok(Some(Asked { parts, size, quick }))
+    Ok(Some(Asked { parts, rounds, machines, quick }))
 }
 
 pub(crate) fn bench(arguments: &[String]) -> Outcome {
-    let Some(Asked { parts, size, quick }) = parse(arguments)? else {
+    let Some(asked) = parse(arguments)? else {
         print!("{USAGE}");
         return Ok(());
     };
     run(Command::new("cargo").current_dir(root()).args(["build", "--release", "--locked", "-p", "slipway"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    for part in parts {
+    for &part in &asked.parts {
+        let size = asked.size(part);
         let dir = state().join("bench");
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).map_err(at(&dir))?;
@@ -122,11 +141,12 @@ pub(crate) fn bench(arguments: &[String]) -> Outcome {
         let page = match part {
             Part::Export => export::measure(&place, &size),
             Part::Scale => scale::measure(&place, &size),
+            Part::Api => api::measure(&place, &size),
         };
         let _ = fs::remove_dir_all(&place.dir);
         let page = page?;
         print!("{page}");
-        if !quick {
+        if !asked.quick {
             write(part, &page)?;
         }
     }
@@ -182,8 +202,10 @@ mod tests {
     fn asked(line: &str) -> Result<Option<Asked>, String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let asked = parse(&words)?;
-        Ok(asked
-            .map(|a| (a.parts.iter().map(|p| p.name()).collect(), a.size.rounds, a.size.machines, a.quick)))
+        Ok(asked.map(|a| {
+            let size = a.size(a.parts[0]);
+            (a.parts.iter().map(|p| p.name()).collect(), size.rounds, size.machines, a.quick)
+        }))
     }
 
     #[test]
@@ -191,7 +213,8 @@ mod tests {
         for line in ["--help", "-h", "scale --help", "--rounds 3 --help"] {
             assert_eq!(asked(line), Ok(None), "{line}");
         }
-        assert_eq!(asked(""), Ok(Some((vec!["export", "scale"], 5, 2000, false))));
+        assert_eq!(asked(""), Ok(Some((vec!["export", "scale", "api"], 5, 2000, false))));
+        assert_eq!(asked("api"), Ok(Some((vec!["api"], 5, 10_000, false))));
         assert_eq!(asked("scale --machines 50"), Ok(Some((vec!["scale"], 5, 50, false))));
         assert_eq!(asked("--quick export --rounds 9"), Ok(Some((vec!["export"], 9, 100, true))));
         for line in ["exports", "--rounds", "--rounds 0", "--machines 10001", "--rounds x", "3"] {

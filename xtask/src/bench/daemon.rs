@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(super) struct Daemon {
     child: Child,
     socket: PathBuf,
+    /// What its ready file said: an address a line.
+    ready: String,
     /// Seconds from its start to when it accepted requests.
     pub(super) started: f64,
 }
@@ -30,7 +32,7 @@ impl Daemon {
         let begin = Instant::now();
         let child = command.arg("--ready-file").arg(&ready).stdin(Stdio::null()).stderr(file).spawn();
         let child = child.map_err(at(&place.slipway))?;
-        let mut daemon = Self { child, socket: dir.join("s"), started: 0.0 };
+        let mut daemon = Self { child, socket: dir.join("s"), ready: String::new(), started: 0.0 };
         while !ready.exists() {
             let ended = daemon.child.try_wait().ok().flatten().is_some();
             if ended || begin.elapsed() > PATIENCE {
@@ -40,6 +42,7 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(1));
         }
         daemon.started = begin.elapsed().as_secs_f64();
+        daemon.ready = fs::read_to_string(&ready).map_err(at(&ready))?;
         // One that is killed leaves it, and the next on this data must not be thought ready.
         fs::remove_file(&ready).map_err(at(&ready))?;
         Ok(daemon)
@@ -51,6 +54,11 @@ impl Daemon {
 
     pub(super) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// The first of its addresses that begins so.
+    pub(super) fn address(&self, scheme: &str) -> Option<&str> {
+        self.ready.lines().find(|line| line.starts_with(scheme))
     }
 
     pub(super) fn vitals(&self) -> Vitals {
