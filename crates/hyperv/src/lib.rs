@@ -17,6 +17,7 @@
 
 mod agents;
 mod association;
+mod bell;
 mod boot;
 mod capabilities;
 mod cimv2;
@@ -27,6 +28,7 @@ mod coverage;
 mod define;
 mod drive;
 mod ethernet;
+mod events;
 mod fill;
 mod ids;
 mod image;

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use cim::query::Select;
 use cim::{Instance, Name, ObjectPath, Schema, Value};
 use machine::Host;
-use wsman::{Call, Failure, FailureKind, Instances, Operations, Output, Walk};
+use wsman::{Call, Events, Failure, FailureKind, Instances, Operations, Output, Walk};
 
-use crate::provider::Namespace;
+use crate::events::Publisher;
+use crate::provider::{Namespace, VIRTUALIZATION};
 use crate::settings::Settings;
 use crate::tasks::Tasks;
 use crate::world::World;
@@ -16,6 +18,7 @@ use crate::{schema, v1};
 pub struct Hyperv {
     world: Arc<World>,
     namespaces: [Arc<Namespace>; 3],
+    publisher: Arc<Publisher>,
 }
 
 impl Hyperv {
@@ -28,16 +31,15 @@ impl Hyperv {
         let virtualization = Arc::new(Namespace::virtualization(schema.clone()));
         let cimv2 = Arc::new(Namespace::cimv2(schema::cimv2()?));
         let first = Arc::new(v1::namespace(schema::virtualization_v1()?, Arc::clone(&virtualization)));
-        Ok(Self {
-            world: Arc::new(World {
-                host,
-                settings,
-                tasks: Tasks::default(),
-                agents: Arc::default(),
-                schema,
-            }),
-            namespaces: [virtualization, first, cimv2],
-        })
+        let world = Arc::new(World {
+            host,
+            settings,
+            tasks: Tasks::default(),
+            agents: Arc::default(),
+            schema,
+        });
+        let publisher = Publisher::new(Arc::clone(&world), Arc::clone(&virtualization));
+        Ok(Self { world, namespaces: [virtualization, first, cimv2], publisher })
     }
 
     /// The namespace, by a name in any case and with slashes of either kind.
@@ -126,6 +128,15 @@ impl Operations for Hyperv {
         let namespace = self.namespace(namespace)?;
         let path = Self::resolved(namespace, path)?;
         crate::method::invoke(namespace, &self.world, call, &path, method, parameters)
+    }
+
+    fn subscribe(&self, call: &Call, namespace: &str, select: Select) -> Result<Box<dyn Events>, Failure> {
+        let namespace = self.namespace(namespace)?;
+        if namespace.name != VIRTUALIZATION {
+            let message = format!("nothing in {} is told of", namespace.name);
+            return Err(Failure::new(FailureKind::NotSupported, message));
+        }
+        self.publisher.subscribe(call, select)
     }
 
     fn modify(

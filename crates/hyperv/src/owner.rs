@@ -32,7 +32,7 @@ impl Scope {
 }
 
 /// Which owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum OwnerId {
     Host,
     Machine(Uuid),

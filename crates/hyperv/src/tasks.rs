@@ -6,11 +6,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use machine::{Error, Reason};
 use uuid::Uuid;
 
+use crate::bell::Bell;
 use crate::job_class::{JobView, Kind, Problem, expired};
 
 /// Most that run at once.
@@ -22,6 +24,7 @@ const MAX_KEPT: usize = 10_000;
 #[derive(Clone, Default)]
 pub(crate) struct Tasks {
     all: Arc<Mutex<HashMap<Uuid, JobView>>>,
+    bell: Arc<Bell>,
 }
 
 impl Tasks {
@@ -48,18 +51,25 @@ impl Tasks {
             }
             all.insert(id, JobView::begun(id, kind, subject, owner));
         }
+        self.bell.ring(id);
         let this = self.clone();
         let spawned = std::thread::Builder::new().name(format!("task-{}", kind.number())).spawn(move || {
             let end = work();
             if let Some(task) = this.lock().get_mut(&id) {
                 task.end(end);
             }
+            this.bell.ring(id);
         });
         if let Err(e) = spawned {
             self.lock().remove(&id);
             return Err(Error::new(Reason::Busy, "no thread can be had").caused_by(e));
         }
         Ok(id)
+    }
+
+    /// Those that changed since number `since`, and the number to ask with next time; waits `timeout` at most for one.
+    pub(crate) fn changes(&self, since: u64, timeout: Duration) -> (u64, Vec<Uuid>) {
+        self.bell.changes(since, timeout)
     }
 
     pub(crate) fn get(&self, id: Uuid) -> Option<JobView> {

@@ -69,7 +69,7 @@ fn every_pool_has_its_capabilities_and_bounds() {
     }
     // What the machine has is from pools: all but what nobody can add.
     for part in lab.associators(
-        &settings(lab.host.machine_ids().unwrap()[0]),
+        &settings(lab.host.machine_ids(None, 1).unwrap()[0]),
         &over("Msvm_VirtualSystemSettingDataComponent"),
     ) {
         let from = lab.associators(part.path.as_ref().unwrap(), &over("Msvm_ResourceAllocationFromPool"));

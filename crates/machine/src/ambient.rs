@@ -47,7 +47,7 @@ impl Host {
     }
 
     /// The time of day, for what is recorded.
-    pub(crate) fn now(&self) -> Timestamp {
+    pub fn now(&self) -> Timestamp {
         self.ambient.clock.now()
     }
 }

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use crate::error::Result;
 use crate::host::Host;
 use crate::power::PowerState;
+use crate::record::{self, MACHINES, PLANNED, SWITCHES};
 
 /// Deleted machines that are still told of.
 const MAX_DELETED: usize = 1024;
@@ -94,7 +96,53 @@ impl Board {
     }
 }
 
+/// A record that was written or removed; what it is now, whoever cares reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordChange {
+    /// A machine's.
+    Machine(Uuid),
+    /// A planned machine's.
+    Planned(Uuid),
+    /// A switch's.
+    Switch(Uuid),
+}
+
+/// Changes of records from one moment on. Costs nothing while nobody asks.
+#[derive(Debug)]
+pub struct RecordChanges {
+    watch: store::Watch,
+}
+
+impl RecordChanges {
+    /// The next change, waiting `timeout` at most; `None` when there was none by then.
+    ///
+    /// # Errors
+    /// The store fails, or it has forgotten what came since the last call: begin anew and look at everything.
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<RecordChange>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(event) = self.watch.next_timeout(left).map_err(record::failed)? else { return Ok(None) };
+            let of = |prefix| event.key.strip_prefix(prefix).and_then(|id| Uuid::try_parse(id).ok());
+            let change = of(MACHINES).map(RecordChange::Machine);
+            let change = change.or_else(|| of(PLANNED).map(RecordChange::Planned));
+            if let Some(change) = change.or_else(|| of(SWITCHES).map(RecordChange::Switch)) {
+                return Ok(Some(change));
+            }
+        }
+    }
+}
+
 impl Host {
+    /// Changes of records from now on.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn record_changes(&self) -> Result<RecordChanges> {
+        let now = self.store.revision().map_err(record::failed)?;
+        Ok(RecordChanges { watch: self.store.watch("", now).map_err(record::failed)? })
+    }
+
     /// Machines that changed since `since` (0: since this process began), waiting `timeout` at most for one.
     pub fn machine_changes(&self, since: u64, timeout: Duration) -> MachineChanges {
         self.board.changes(since, timeout)

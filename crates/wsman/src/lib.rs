@@ -21,6 +21,8 @@ mod time;
 mod uri;
 mod xml;
 
-pub use operations::{Call, Failure, FailureKind, Instances, Operations, Output, Principal, Walk, changes};
+pub use operations::{
+    Call, Events, Failure, FailureKind, Fetched, Instances, Operations, Output, Principal, Walk, changes,
+};
 pub use responder::{Answer, Audit, Done, Responder, Settings};
 pub use text::Encoding;

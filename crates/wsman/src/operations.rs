@@ -3,8 +3,10 @@
 //! `hyperv` implements [`Operations`]; the protocols of this crate call it. It blocks, so servers call it on threads that
 //! may. Who may call at all is decided before (authentication), what a caller may do is decided behind it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use cim::query::Select;
 use cim::{Class, Instance, Name, ObjectPath, Property, Schema, Value};
 
 /// Who asks, as the authenticator found out.
@@ -64,6 +66,24 @@ impl Output {
         self.parameters.push((name.into(), value));
         self
     }
+}
+
+/// Events that wait for whoever subscribed.
+pub trait Events: Send {
+    /// What happened and was not fetched yet, oldest first, `most` at most. Never waits.
+    fn fetch(&mut self, most: usize) -> Fetched;
+
+    /// Has `wake` called whenever there is something to fetch, at once if there is already. It must not block.
+    fn wake(&mut self, wake: Box<dyn Fn() + Send + Sync>);
+}
+
+/// Events, as they were fetched.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// How many were dropped before these, because nobody fetched them in time.
+    pub dropped: u64,
+    /// Instances of classes of indications, oldest first.
+    pub events: Vec<Arc<Instance>>,
 }
 
 /// Everything that is served. Namespaces are given with slashes, names in any case; instances come back with all
@@ -134,6 +154,13 @@ pub trait Operations: Send + Sync + 'static {
         path: &ObjectPath,
         changed: &Instance,
     ) -> Result<Instance, Failure>;
+
+    /// What happens from now on that `select` means, to what the caller may see. Dropping it ends it.
+    ///
+    /// # Errors
+    /// [`FailureKind::NotSupported`]: the class is none of events that are told of. [`FailureKind::Busy`]: there are too many
+    /// subscriptions.
+    fn subscribe(&self, call: &Call, namespace: &str, select: Select) -> Result<Box<dyn Events>, Failure>;
 
     /// Makes an instance, and gives its path.
     ///

@@ -71,6 +71,10 @@ impl Asker<'_> {
         match text.parse::<Query>().map_err(|e| QueryFailure::Syntax(e.to_string()))? {
             Query::Select(select) => {
                 let schema = self.schema;
+                if select.within.is_some() {
+                    let events = "it asks for events, which a subscription gives: leave WITHIN out";
+                    return Err(QueryFailure::Unanswerable(events.to_owned()));
+                }
                 select.check(schema).map_err(|e| QueryFailure::Unanswerable(e.to_string()))?;
                 let items = self.candidates(&select)?;
                 let class = schema.class(select.class.as_str()).map(|class| class.name.clone());

@@ -222,7 +222,7 @@ fn crowds(url: &str, files: &str, replies: &Path, machines: usize) -> Outcome<Ve
         .split(r#"Name="InstanceID">"#)
         .nth(1)
         .and_then(|rest| rest.split('<').next())
-        .ok_or("no job was begun")?;
+        .ok_or_else(|| format!("no job was begun: {started}"))?;
     let poll = posts::query(&format!("SELECT * FROM Msvm_ConcreteJob WHERE InstanceID='{job}'"));
     let reply = first.post("/wsman", &poll)?;
     keep(replies, "job", &reply)?;

@@ -167,6 +167,17 @@ impl Condition {
         }
     }
 
+    /// The class that the instance in a property must be of.
+    pub(super) fn required_class(&self, property: &str) -> Option<&Name> {
+        match self {
+            Self::All(conditions) => {
+                conditions.iter().find_map(|condition| condition.required_class(property))
+            }
+            Self::Isa(names, class) if names.len() == 1 && names[0] == property => Some(class),
+            _ => None,
+        }
+    }
+
     /// The value that a property must have.
     pub(super) fn required(&self, property: &str) -> Option<&Value> {
         match self {

@@ -1,8 +1,8 @@
 //! Queries: the WQL of WMI as its clients send it, and of CQL (DSP0202) what is the same.
 //!
 //! `SELECT … FROM class WHERE …` is a [`Select`], which says of an instance whether it is meant; `ASSOCIATORS OF {path}` and
-//! `REFERENCES OF {path}` are a [`Related`], which whoever has the instances walks. Queries for events (`WITHIN`) and for
-//! classes (`FROM meta_class`) are told apart and refused.
+//! `REFERENCES OF {path}` are a [`Related`], which whoever has the instances walks. A query for events is a
+//! [`Select`] over their classes that may say how soon (`WITHIN`); queries for classes (`FROM meta_class`) are refused.
 
 mod compare;
 mod condition;
@@ -39,6 +39,8 @@ pub struct Select {
     pub class: Name,
     /// The properties asked for; none for all (`*`). Names of the system (`__PATH`) may be among them.
     pub columns: Option<Vec<Name>>,
+    /// `WITHIN`: how soon events are wanted, in seconds. Only a query for events has it.
+    pub within: Option<f64>,
     condition: Option<Condition>,
 }
 
@@ -103,7 +105,7 @@ impl Select {
     /// All instances of a class with all properties.
     #[must_use]
     pub fn all(class: impl Into<Name>) -> Self {
-        Self { class: class.into(), columns: None, condition: None }
+        Self { class: class.into(), columns: None, within: None, condition: None }
     }
 
     /// Whether the schema has the class and every property that the query names.
@@ -134,6 +136,13 @@ impl Select {
     #[must_use]
     pub fn required(&self, property: &str) -> Option<&Value> {
         self.condition.as_ref()?.required(property)
+    }
+
+    /// The class of which, or below which, the instance in a property is in everything that matches, where the query says
+    /// so plainly, as `WHERE TargetInstance ISA 'x' AND …` does.
+    #[must_use]
+    pub fn required_class(&self, property: &str) -> Option<&Name> {
+        self.condition.as_ref()?.required_class(property)
     }
 
     /// The instance with the columns asked for, in the query's order. Those that it does not have are left out.
@@ -181,6 +190,9 @@ impl fmt::Display for Select {
             }
         }
         write!(f, " FROM {}", self.class)?;
+        if let Some(seconds) = self.within {
+            write!(f, " WITHIN {seconds}")?;
+        }
         match &self.condition {
             None => Ok(()),
             Some(condition) => write!(f, " WHERE {condition}"),

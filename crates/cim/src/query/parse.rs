@@ -123,14 +123,25 @@ impl Parser {
             return Err(self.expected("`,` or FROM"));
         }
         self.next = behind;
-        if self.is("within") || self.is("group") {
-            return Err(Fault::new(
-                self.at(),
-                "this asks for events, which a subscription gives, not a query",
-            ));
-        }
+        let within = if self.passed("within") { Some(self.seconds()?) } else { None };
         let condition = if self.passed("where") { Some(self.any()?) } else { None };
-        Ok(Select { class, columns, condition })
+        if self.is("group") {
+            return Err(Fault::new(self.at(), "events are not gathered into groups here"));
+        }
+        Ok(Select { class, columns, within, condition })
+    }
+
+    /// The seconds behind `WITHIN`.
+    fn seconds(&mut self) -> Result<f64, Fault> {
+        let seconds = match self.token() {
+            Token::Number(Value::Real64(number)) => Some(*number),
+            Token::Number(number) => number.as_u64().map(|number| number as f64),
+            _ => None,
+        };
+        let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
+        let seconds = seconds.ok_or_else(|| self.expected("a number of seconds"))?;
+        self.advance();
+        Ok(seconds)
     }
 
     /// `*`, or a list of names; none for all.

@@ -196,10 +196,8 @@ fn what_is_wrong_is_told_with_its_place() {
         ("select * from X where X.not = 1", "column 25: `not` is no name of a property here"),
         ("select * from X order by a", "column 17: expected the end, found `order`"),
         ("select * from meta_class", "column 15: queries for classes are not answered"),
-        (
-            "select * from __InstanceModificationEvent within 2 where TargetInstance isa 'X'",
-            "column 43: this asks for events",
-        ),
+        ("select * from E within soon where a = 1", "column 24: expected a number of seconds, found `soon`"),
+        ("select * from E within 2 group within 5", "column 26: events are not gathered into groups here"),
         ("associators of Msvm_X", "column 16: expected `{` and an object path"),
         ("associators of {Msvm_X.", "column 16: the brace is not closed"),
         ("associators of {Msvm_X.K=}", "column 26: expected a text in quotes"),
@@ -220,4 +218,16 @@ fn what_is_wrong_is_told_with_its_place() {
     assert!(deep.parse::<Query>().unwrap_err().to_string().contains("nested more than 64 deep"));
     let wide = format!("select * from X where a = 1{}", " or a = 1".repeat(5000));
     assert!(wide.parse::<Query>().is_ok());
+}
+
+#[test]
+fn a_query_for_events_says_how_soon_and_about_what() {
+    let text = "SELECT * FROM __InstanceModificationEvent WITHIN 0.5 WHERE TargetInstance ISA 'Msvm_X' AND \
+                TargetInstance.EnabledState = 2";
+    let Query::Select(select) = text.parse::<Query>().unwrap() else { panic!("a select") };
+    assert_eq!(select.within, Some(0.5));
+    assert_eq!(select.required_class("TargetInstance"), Some(&Name::from("Msvm_X")));
+    assert_eq!(select.required_class("PreviousInstance"), None);
+    let again = select.to_string();
+    assert_eq!(again.parse::<Query>().unwrap(), Query::Select(select), "{again}");
 }
