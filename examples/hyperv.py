@@ -1,20 +1,26 @@
 """What the examples need of Hyper-V's API over WS-Management: get, query, walk, call, wait for a job."""
 
+import contextlib
 import os
 import time
 import urllib.parse
 import xml.etree.ElementTree as ET
 from xml.sax.saxutils import escape, quoteattr
 
+from pypsrp.exceptions import WSManFaultError
 from pypsrp.wsman import NAMESPACES, SelectorSet, WSMan, WSManAction
 
 NAMESPACE = "root/virtualization/v2"
 URI = "http://schemas.microsoft.com/wbem/wsman/1/wmi/"
 WQL = "http://schemas.microsoft.com/wbem/wsman/1/WQL"
 XSI_NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
+XSI_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 ENUMERATION = NAMESPACES["wsen"]
 MANAGEMENT = NAMESPACES["wsman"]
 ADDRESSING = NAMESPACES["wsa"]
+EVENTING = "http://schemas.xmlsoap.org/ws/2004/08/eventing"
+PULL_MODE = "http://schemas.dmtf.org/wbem/wsman/1/wsman/Pull"
+TIMED_OUT = 2150858793
 
 JOB_STARTED = 4096
 JOB_DONE = {7: "completed", 8: "terminated", 9: "killed", 10: "exception", 32768: "completed with warnings"}
@@ -84,6 +90,8 @@ def _value(element):
     if element.find(f".//{{{MANAGEMENT}}}SelectorSet") is not None:
         return Reference.read(element)
     inner = list(element)
+    if inner and element.get(XSI_TYPE):
+        return Instance(element)
     return inner[0].text if inner else element.text or ""
 
 
@@ -155,6 +163,33 @@ class Hyperv:
             ET.SubElement(pull, f"{{{ENUMERATION}}}MaxElements").text = "100"
             reply = self.wsman.pull(uri, pull)
 
+    @contextlib.contextmanager
+    def subscribed(self, wql, namespace=NAMESPACE):
+        """Events that a WQL query means, as an iterator that waits for the next."""
+        uri = f"{URI}{namespace}/*"
+        ask = ET.Element(f"{{{EVENTING}}}Subscribe")
+        ET.SubElement(ask, f"{{{EVENTING}}}Delivery", Mode=PULL_MODE)
+        ET.SubElement(ask, f"{{{MANAGEMENT}}}Filter", Dialect=WQL).text = wql
+        reply = self.wsman.invoke(f"{EVENTING}/Subscribe", uri, ask)
+        context = next(reply.iter(f"{{{ENUMERATION}}}EnumerationContext")).text
+
+        def events():
+            while True:
+                try:
+                    reply = self.wsman.pull(uri, _with_context("Pull", context))
+                except WSManFaultError as fault:
+                    # Nothing happened for a while.
+                    if fault.code != TIMED_OUT:
+                        raise
+                    continue
+                for items in reply.iter(f"{{{ENUMERATION}}}Items"):
+                    yield from (Instance(item) for item in items)
+
+        try:
+            yield events()
+        finally:
+            self.wsman.invoke(f"{ENUMERATION}/Release", uri, _with_context("Release", context))
+
     def call(self, reference, method, expected=(0, JOB_STARTED), **parameters):
         """Calls a method; output parameters by name. Refused when it returns something else than expected."""
         body = ET.Element(f"{{{reference.uri}}}{method}_INPUT")
@@ -208,6 +243,12 @@ class Hyperv:
             said = self.call(reference, "GetErrorEx")["Errors"] or job["ErrorDescription"]
             raise RuntimeError(f"the job {JOB_DONE[int(job['JobState'])]}: {said}")
         return reference
+
+
+def _with_context(what, context):
+    body = ET.Element(f"{{{ENUMERATION}}}{what}")
+    ET.SubElement(body, f"{{{ENUMERATION}}}EnumerationContext").text = context
+    return body
 
 
 def _selectors(reference):

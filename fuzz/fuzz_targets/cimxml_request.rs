@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use cim::{Instance, Name, ObjectPath, Schema, Value};
 use cimxml::Responder;
 use libfuzzer_sys::fuzz_target;
-use wsman::server::{Handler, Request};
+use wsman::server::Request;
 use wsman::{Audit, Call, Done, Failure, Instances, Operations, Output, Principal, Walk};
 
 /// A namespace with one machine.
@@ -105,8 +105,9 @@ fuzz_target!(|data: &[u8]| {
             ("cimobject".into(), object),
         ],
         body: data.to_vec(),
+        received: std::time::Instant::now(),
     };
-    let reply = RESPONDER.answer(&request);
+    let reply = RESPONDER.respond(&request);
     match reply.status {
         200 => {
             let Ok(text) = String::from_utf8(reply.body) else { return };

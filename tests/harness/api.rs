@@ -87,18 +87,24 @@ impl Api {
         arguments: &[S],
         scheme: &str,
     ) -> Ran {
+        let ran = run(self.command(program, script, scheme).args(arguments));
+        ran.ok();
+        ran
+    }
+
+    /// A script of `tests/clients`, to be run by `program`.
+    pub fn command(&self, program: &Path, script: &str, scheme: &str) -> Command {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let url = self.url(scheme).replace("://", "://ada@");
-        let ran = run(Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg(root.join("clients").join(script))
-            .args(arguments)
             .env("PYTHONPATH", root.join("../examples"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("HYPERV_URL", url)
             .env("HYPERV_PASSWORD", PASSWORD)
-            .env("HYPERV_INSECURE", "1"));
-        ran.ok();
-        ran
+            .env("HYPERV_INSECURE", "1");
+        command
     }
 
     /// Runs a script of `tests/clients` with the Python that has the clients; it must succeed.

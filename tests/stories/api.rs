@@ -5,7 +5,8 @@ use harness::binary::run;
 use harness::guest::package;
 use harness::scratch::raw_disk;
 use harness::{Api, Guest, need, oracle};
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 const GENERATION_2: &str = "vmcx/993F7B33-6057-4D1E-A1FE-A1A1D77BE974.vmcx";
 
@@ -85,6 +86,26 @@ fn pypsrp_makes_virtual_disks() {
         assert!(report.findings.is_empty(), "{name}: {:?}", report.findings);
         assert_eq!(report.info.expect("readable").virtual_size, size, "{name}");
     }
+}
+
+#[test]
+fn pypsrp_is_told_what_happens() {
+    let api = need!(api("sim"));
+    api.machine("web");
+    api.python("events.py", &["web"], "https");
+    // What another door does is told of all the same.
+    let python = oracle::python_with(&["pypsrp"]).expect("looked for before");
+    let mut script = api.command(&python, "../../examples/watch_machines.py", "http");
+    let mut watcher = script.stdout(Stdio::piped()).spawn().expect("started");
+    let said = BufReader::new(watcher.stdout.take().expect("piped"));
+    let mut said = said.lines().map(|line| line.expect("a line"));
+    assert_eq!(said.next().as_deref(), Some("watching"));
+    api.machine("second");
+    assert_eq!(said.next().as_deref(), Some("second is new"));
+    api.daemon.run(["machine", "start", "second"]).ok();
+    assert!(said.any(|line| line.starts_with("second was ") && line.ends_with(", is running")));
+    watcher.kill().expect("killed");
+    watcher.wait().expect("ended");
 }
 
 /// The documentation's walk-throughs, as `examples/` has them, with a real guest between them.

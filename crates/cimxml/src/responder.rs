@@ -230,20 +230,10 @@ impl Responder {
     }
 }
 
-impl server::Handler for Responder {
-    fn serves(&self, path: &str) -> bool {
-        path.strip_suffix('/').unwrap_or(path).eq_ignore_ascii_case(PATH)
-    }
-
-    fn takes(&self, method: &str) -> bool {
-        matches!(method, "POST" | "M-POST")
-    }
-
-    fn anonymous(&self, _: &str, _: bool) -> bool {
-        false
-    }
-
-    fn answer(&self, request: &server::Request) -> server::Reply {
+impl Responder {
+    /// The reply to a request; always at once.
+    #[must_use]
+    pub fn respond(&self, request: &server::Request) -> server::Reply {
         let Some(principal) = &request.principal else { return server::Reply::empty(401) };
         let answer = Prefix::of(request).and_then(|prefix| {
             prefix.check(request)?;
@@ -266,5 +256,23 @@ impl server::Handler for Responder {
                 ..server::Reply::empty(error.status)
             },
         }
+    }
+}
+
+impl server::Handler for Responder {
+    fn serves(&self, path: &str) -> bool {
+        path.strip_suffix('/').unwrap_or(path).eq_ignore_ascii_case(PATH)
+    }
+
+    fn takes(&self, method: &str) -> bool {
+        matches!(method, "POST" | "M-POST")
+    }
+
+    fn anonymous(&self, _: &str, _: bool) -> bool {
+        false
+    }
+
+    fn answer(&self, request: &server::Request) -> server::Attempt {
+        self.respond(request).into()
     }
 }

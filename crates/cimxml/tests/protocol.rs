@@ -7,7 +7,7 @@ mod host;
 use cimxml::Responder;
 use host::memory::{Memory, NAMESPACE};
 use host::{ask, message, request, responder, text};
-use wsman::server::{Handler, Reply};
+use wsman::server::Reply;
 
 const CLASS: &str = "<IPARAMVALUE NAME=\"ClassName\"><CLASSNAME NAME=\"Msvm_ComputerSystem\"/></IPARAMVALUE>";
 
@@ -34,25 +34,25 @@ fn headers_that_say_otherwise_than_the_body_are_refused() {
         [("cimoperation", operation), ("cimmethod", method), ("cimobject", object)]
     };
     let right = headers("MethodCall", "EnumerateInstanceNames", "root%2Fvirtualization%2Fv2");
-    assert_eq!(refusal(&responder.answer(&request(&right, names.as_str()))), (200, ""));
+    assert_eq!(refusal(&responder.respond(&request(&right, names.as_str()))), (200, ""));
     for (wrong, status, word) in [
         (headers("MethodCall", "EnumerateInstances", NAMESPACE), 400, "header-mismatch"),
         (headers("MethodCall", "EnumerateInstanceNames", "root/cimv2"), 400, "header-mismatch"),
         (headers("ExportMethodCall", "EnumerateInstanceNames", NAMESPACE), 400, "unsupported-operation"),
     ] {
-        assert_eq!(refusal(&responder.answer(&request(&wrong, names.as_str()))), (status, word));
+        assert_eq!(refusal(&responder.respond(&request(&wrong, names.as_str()))), (status, word));
     }
     for left_out in 0..3 {
         let some: Vec<_> =
             right.iter().enumerate().filter(|(n, _)| *n != left_out).map(|(_, h)| *h).collect();
-        let reply = responder.answer(&request(&some, names.as_str()));
+        let reply = responder.respond(&request(&some, names.as_str()));
         assert_eq!(refusal(&reply), (400, "header-mismatch"), "without {}", right[left_out].0);
     }
     let many = [&right[..], &[("cimbatch", "")]].concat();
-    let reply = responder.answer(&request(&many, names.as_str()));
+    let reply = responder.respond(&request(&many, names.as_str()));
     assert_eq!(refusal(&reply), (501, "multiple-requests-unsupported"));
     let other = [&right[..], &[("cimprotocolversion", "2.0")]].concat();
-    let reply = responder.answer(&request(&other, names.as_str()));
+    let reply = responder.respond(&request(&other, names.as_str()));
     assert_eq!(refusal(&reply), (501, "unsupported-protocol-version"));
 }
 
@@ -71,13 +71,13 @@ fn a_request_by_m_post_names_its_headers_with_a_prefix() {
         body.as_str(),
     );
     asked.method = "M-POST".into();
-    let reply = responder.answer(&asked);
+    let reply = responder.respond(&asked);
     assert!(reply.headers.iter().any(|(name, _)| *name == "ext"));
     assert!(text(reply).contains("<INSTANCENAME "));
     let headers = [("cimoperation", "MethodCall"), ("cimmethod", "x"), ("cimobject", NAMESPACE)];
     let mut bare = request(&headers, body.as_str());
     bare.method = "M-POST".into();
-    assert_eq!(refusal(&responder.answer(&bare)), (400, "header-mismatch"));
+    assert_eq!(refusal(&responder.respond(&bare)), (400, "header-mismatch"));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn what_is_no_message_is_refused_with_its_word() {
         (deep, 400, "request-not-valid"),
         (format!("<a>{}</a>", "<b/>".repeat(40_000)), 400, "request-not-valid"),
     ] {
-        let reply = responder.answer(&request(&headers, body.as_str()));
+        let reply = responder.respond(&request(&headers, body.as_str()));
         assert_eq!(refusal(&reply), (status, word), "{}", body.chars().take(300).collect::<String>());
         assert!(reply.body.is_empty());
     }
@@ -119,7 +119,7 @@ fn a_reply_has_its_requests_encoding() {
     bytes.extend(body.encode_utf16().flat_map(u16::to_le_bytes));
     let headers =
         [("cimoperation", "MethodCall"), ("cimmethod", "EnumerateInstanceNames"), ("cimobject", NAMESPACE)];
-    let reply = responder.answer(&request(&headers, bytes));
+    let reply = responder.respond(&request(&headers, bytes));
     assert_eq!((reply.status, &reply.body[..2]), (200, &[0xff, 0xfe][..]));
     let units: Vec<u16> =
         reply.body[2..].chunks(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();

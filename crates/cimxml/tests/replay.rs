@@ -13,7 +13,7 @@ use cimxml::Responder;
 use host::memory::{self, Memory, WEB};
 use host::{recorded, recordings, responder, text};
 use roxmltree::Document;
-use wsman::server::{Handler, Request};
+use wsman::server::Request;
 
 /// What a reply says of its enumeration: the context, and whether it is over.
 fn enumeration(reply: &str) -> Option<(String, bool)> {
@@ -53,7 +53,7 @@ fn replay(responder: &Responder, name: &str) -> Vec<String> {
             None => request.clone(),
         };
         let body = String::from_utf8(request.body.clone()).unwrap();
-        let reply = text(responder.answer(&request));
+        let reply = text(responder.respond(&request));
         let document = Document::parse(&reply).unwrap_or_else(|e| panic!("{name}: {e}\n{reply}"));
         let asked = Document::parse(&body).unwrap();
         let id = |document: &Document<'_>| {
@@ -241,7 +241,7 @@ fn damaged_recordings_get_a_reply_all_the_same() {
                         break;
                     }
                 }
-                let reply = responder.answer(&request);
+                let reply = responder.respond(&request);
                 match reply.status {
                     200 if reply.body.starts_with(b"<") => {
                         Document::parse(std::str::from_utf8(&reply.body).unwrap()).unwrap();

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use wsman::Principal;
-use wsman::server::{Basic, Handler, Limits, Listener, Proof, Reply, Request, Watchman, serve};
+use wsman::server::{
+    Attempt, Basic, Handler, Limits, Listener, Proof, Refusal, Reply, Request, Watchman, serve,
+};
 
 struct Files(PathBuf);
 
@@ -31,13 +33,15 @@ impl Handler for Files {
         false
     }
 
-    fn answer(&self, request: &Request) -> Reply {
-        match self.at(&request.path).map(std::fs::read) {
+    fn answer(&self, request: &Request) -> Attempt {
+        let reply = match self.at(&request.path).map(std::fs::read) {
             Some(Ok(body)) => {
-                Reply { status: 200, content_type: Some("application/soap+xml;charset=UTF-8"), body }
+                let content_type = Some("application/soap+xml;charset=UTF-8");
+                Reply { content_type, body, ..Reply::empty(200) }
             }
             _ => Reply::empty(404),
-        }
+        };
+        reply.into()
     }
 }
 
@@ -57,7 +61,7 @@ fn main() -> io::Result<()> {
         println!("http://{}", listener.address()?);
         let anybody = |proof: Proof<'_>| match proof {
             Proof::Password { user, .. } => Ok(user.to_owned()),
-            Proof::Certificate(thumbprint) => Ok(thumbprint.to_owned()),
+            _ => Err(Refusal { why: "send a name and a password".to_owned(), wait: None }),
         };
         let authenticator = Arc::new(Basic::new(anybody, false));
         let (handler, watchman) = (Arc::new(Files(directory)), Arc::new(Nobody));

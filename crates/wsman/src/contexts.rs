@@ -143,7 +143,7 @@ pub fn spelled(id: Uuid) -> String {
     format!("uuid:{}", id.to_string().to_uppercase())
 }
 
-fn parsed(context: &str) -> Option<Uuid> {
+pub(crate) fn parsed(context: &str) -> Option<Uuid> {
     let context = context.trim();
     let scheme = context.get(..5).is_some_and(|head| head.eq_ignore_ascii_case("uuid:"));
     Uuid::try_parse(if scheme { &context[5..] } else { context }).ok()

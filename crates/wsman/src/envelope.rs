@@ -30,6 +30,10 @@ pub(crate) struct Request<'d> {
     pub(crate) action: String,
     pub(crate) message_id: Option<String>,
     pub(crate) resource: Option<String>,
+    /// The address that the client has of this service.
+    pub(crate) to: Option<String>,
+    /// The subscription that it is about (WS-Eventing, 4).
+    pub(crate) subscription: Option<String>,
     pub(crate) selectors: Selectors,
     pub(crate) timeout: Duration,
     /// Largest reply that the client takes, in bytes.
@@ -46,6 +50,7 @@ pub(crate) struct Request<'d> {
 /// Headers that are understood, or need no understanding.
 const KNOWN: &[(&str, &[&str])] = &[
     (uri::ADDRESSING, &["Action", "To", "ReplyTo", "FaultTo", "From", "MessageID", "RelatesTo"]),
+    (uri::EVENTING, &["Identifier"]),
     (
         uri::WSMAN,
         &[
@@ -105,6 +110,8 @@ impl<'d> Request<'d> {
             action: String::new(),
             message_id: None,
             resource: None,
+            to: None,
+            subscription: None,
             selectors: Selectors::default(),
             timeout: DEFAULT_TIMEOUT,
             largest_reply: DEFAULT_REPLY,
@@ -160,6 +167,8 @@ impl<'d> Request<'d> {
         };
         match (namespace, name) {
             (uri::ADDRESSING, "Action") => self.action = short(node)?.trim().to_owned(),
+            (uri::ADDRESSING, "To") => self.to = Some(short(node)?.trim().to_owned()),
+            (uri::EVENTING, "Identifier") => self.subscription = Some(short(node)?),
             (uri::ADDRESSING, "MessageID") => self.message_id = Some(short(node)?),
             (uri::WSMAN, "ResourceURI") => self.resource = Some(short(node)?.trim().to_owned()),
             (uri::WSMAN, "SelectorSet") => self.selectors = Selectors::read(node, 0, default_namespace)?,

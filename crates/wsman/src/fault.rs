@@ -41,6 +41,11 @@ pub(crate) enum Code {
     FilteringNotSupported,
     DialectUnavailable,
     InvalidContext,
+    DeliveryModeUnavailable,
+    InvalidExpiration,
+    EventFilterUnavailable,
+    UnableToRenew,
+    InvalidMessage,
     ShellNotServed,
 }
 
@@ -83,6 +88,11 @@ impl Code {
             Self::FilteringNotSupported => ("n", "FilteringNotSupported", true, 0x8033_8018),
             Self::DialectUnavailable => ("n", "FilterDialectRequestedUnavailable", true, 0x8033_8019),
             Self::InvalidContext => ("n", "InvalidEnumerationContext", false, 0x8033_801b),
+            Self::DeliveryModeUnavailable => ("e", "DeliveryModeRequestedUnavailable", true, 0x8033_801e),
+            Self::InvalidExpiration => ("e", "InvalidExpirationTime", true, 0x8033_801f),
+            Self::EventFilterUnavailable => ("e", "FilteringRequestedUnavailable", true, 0x8033_8022),
+            Self::UnableToRenew => ("e", "UnableToRenew", false, 0x8033_8024),
+            Self::InvalidMessage => ("e", "InvalidMessage", true, 0x8033_8025),
         };
         Spelling { prefix, local, sender, number }
     }
@@ -141,6 +151,7 @@ impl Fault {
         match self.code.spelling().prefix {
             "w" => "http://schemas.dmtf.org/wbem/wsman/1/wsman/fault",
             "n" => "http://schemas.xmlsoap.org/ws/2004/09/enumeration/fault",
+            "e" => "http://schemas.xmlsoap.org/ws/2004/08/eventing/fault",
             "x" => "http://schemas.xmlsoap.org/ws/2004/09/transfer/fault",
             _ => "http://schemas.xmlsoap.org/ws/2004/08/addressing/fault",
         }

@@ -35,6 +35,13 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest that an operation takes, whatever a client asks for.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long a subscription lasts where the request does not say.
+pub const DEFAULT_SUBSCRIPTION: Duration = Duration::from_secs(3600);
+/// Longest that a subscription lasts without being renewed.
+pub const MAX_SUBSCRIPTION: Duration = Duration::from_secs(24 * 3600);
+/// Most subscriptions of one user.
+pub const MAX_SUBSCRIPTIONS_PER_USER: usize = 400;
+
 /// How long an enumeration waits for its next pull.
 pub const ENUMERATION_IDLE: Duration = Duration::from_secs(600);
 /// Most open enumerations of one user.

@@ -160,7 +160,10 @@ pub trait Operations: Send + Sync + 'static {
     /// # Errors
     /// [`FailureKind::NotSupported`]: the class is none of events that are told of. [`FailureKind::Busy`]: there are too many
     /// subscriptions.
-    fn subscribe(&self, call: &Call, namespace: &str, select: Select) -> Result<Box<dyn Events>, Failure>;
+    fn subscribe(&self, _: &Call, namespace: &str, select: Select) -> Result<Box<dyn Events>, Failure> {
+        let message = format!("nothing in {namespace} is told of as {}", select.class);
+        Err(Failure::new(FailureKind::NotSupported, message))
+    }
 
     /// Makes an instance, and gives its path.
     ///

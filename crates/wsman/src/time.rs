@@ -1,6 +1,6 @@
 //! Times: XML's spelling and CIM's, both ways (DSP0230, 8.2).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cim::Datetime;
 
@@ -68,6 +68,24 @@ pub(crate) fn datetime(text: &str) -> Option<Datetime> {
         return Some(Datetime::interval(duration(text)?));
     }
     point(text)
+}
+
+/// How long it is from now until a point in time; none when it has passed, or is none.
+pub(crate) fn until(text: &str) -> Option<Duration> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let at = datetime(text).filter(|at| !at.is_interval())?.micros()?;
+    // CIM counts from another day than the clock does: both are counted from the same here.
+    let epoch = Datetime::utc(0).micros()?;
+    Duration::from_micros(u64::try_from(at.checked_sub(epoch)?).ok()?).checked_sub(now)
+}
+
+/// A duration in whole and broken seconds, as `xs:duration` spells it.
+pub(crate) fn seconds(duration: Duration) -> String {
+    let fraction = format!("{:06}", duration.subsec_micros());
+    match fraction.trim_end_matches('0') {
+        "" => format!("PT{}S", duration.as_secs()),
+        digits => format!("PT{}.{digits}S", duration.as_secs()),
+    }
 }
 
 fn point(text: &str) -> Option<Datetime> {

@@ -44,6 +44,9 @@ pub(crate) const ANONYMOUS: &str = "http://schemas.xmlsoap.org/ws/2004/08/addres
 /// Before the name of a fault's detail.
 pub(crate) const FAULT_DETAIL: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/faultDetail/";
 
+/// The action of what tells that events were dropped.
+pub(crate) const DROPPED_EVENTS: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/DroppedEvents";
+
 /// Filters.
 pub(crate) const WQL: &str = "http://schemas.microsoft.com/wbem/wsman/1/WQL";
 /// Filters.

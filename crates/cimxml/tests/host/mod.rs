@@ -11,7 +11,7 @@ use std::sync::Arc;
 use cimxml::Responder;
 use memory::{Memory, NAMESPACE, Unheard};
 use wsman::Principal;
-use wsman::server::{Handler, Reply, Request};
+use wsman::server::{Reply, Request};
 
 /// A host and what answers for it.
 pub(crate) fn responder(memory: Memory) -> (Arc<Memory>, Responder) {
@@ -31,6 +31,7 @@ pub(crate) fn request(headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Req
         content_type: find("content-type").unwrap_or("application/xml; charset=\"utf-8\"").to_owned(),
         headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         body: body.into(),
+        received: std::time::Instant::now(),
     }
 }
 
@@ -47,7 +48,7 @@ pub(crate) fn message(operation: &str, parameters: &str) -> String {
 /// Sends it with the headers that go with it.
 pub(crate) fn ask(responder: &Responder, operation: &str, parameters: &str) -> String {
     let headers = [("cimoperation", "MethodCall"), ("cimmethod", operation), ("cimobject", NAMESPACE)];
-    text(responder.answer(&request(&headers, message(operation, parameters))))
+    text(responder.respond(&request(&headers, message(operation, parameters))))
 }
 
 /// The body of a reply that is a message.

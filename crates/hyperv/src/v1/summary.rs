@@ -18,7 +18,7 @@ pub(super) fn get_summary_information(invocation: &Invocation<'_>) -> Result<Out
         None => {
             let path =
                 |id| words::path(world, "Msvm_VirtualSystemSettingData").with("InstanceID", ids::of(id));
-            world.host.machine_ids()?.into_iter().map(path).collect::<Vec<_>>().into()
+            world.host.machine_ids(None, usize::MAX)?.into_iter().map(path).collect::<Vec<_>>().into()
         }
     };
     if settings.elements().is_empty() {

@@ -51,12 +51,12 @@ pub(super) struct Enumeration {
 }
 
 /// How much a reply may hold.
-struct Batch {
-    most: usize,
+pub(super) struct Batch {
+    pub(super) most: usize,
     /// Bytes for the items, in the reply's encoding.
-    bytes: usize,
-    encoding: Encoding,
-    deadline: Instant,
+    pub(super) bytes: usize,
+    pub(super) encoding: Encoding,
+    pub(super) deadline: Instant,
 }
 
 impl Enumeration {
@@ -298,10 +298,14 @@ impl Turn<'_> {
                 _ => {}
             }
         }
-        let open = &self.responder.contexts;
-        let (id, mut enumeration) = open.take(&self.call.principal.user, &context(body)?, Instant::now())?;
+        let (user, context) = (&self.call.principal.user, context(body)?);
         let mut reply = Reply { action: format!("{}/PullResponse", uri::ENUMERATION), ..Reply::default() };
         let batch = self.batch(&reply, most_items, characters, wait);
+        if let Some(subscription) = self.responder.subscriptions.get(user, &context, Instant::now()) {
+            return self.pull_events(&subscription, &batch);
+        }
+        let open = &self.responder.contexts;
+        let (id, mut enumeration) = open.take(user, &context, Instant::now())?;
         let mut items = Xml::new();
         let filled = self.fill(&mut enumeration, &batch, &mut items);
         let over = enumeration.ended();
@@ -330,8 +334,11 @@ impl Turn<'_> {
     }
 
     pub(super) fn release(&self) -> Result<Reply, Fault> {
-        let body = self.body("Release")?;
-        self.responder.contexts.release(&self.call.principal.user, &context(body)?)?;
+        let (user, context) = (&self.call.principal.user, context(self.body("Release")?)?);
+        match self.responder.subscriptions.get(user, &context, Instant::now()) {
+            Some(subscription) => self.responder.subscriptions.end(&subscription),
+            None => self.responder.contexts.release(user, &context)?,
+        }
         Ok(Reply { action: format!("{}/ReleaseResponse", uri::ENUMERATION), ..Reply::default() })
     }
 
@@ -348,7 +355,7 @@ impl Turn<'_> {
         const AROUND: usize = 512;
         let around = self.encoding.size(&envelope::envelope(&self.head(reply), "")) + 2 * AROUND;
         let bytes = self.request.largest_reply.saturating_sub(around).min(characters.unwrap_or(usize::MAX));
-        let wanted = wait.and_then(|wait| Instant::now().checked_add(wait));
+        let wanted = wait.and_then(|wait| self.received.checked_add(wait));
         let deadline = wanted.map_or(self.call.deadline, |end| end.min(self.call.deadline));
         Batch { most, bytes, encoding: self.encoding, deadline }
     }

@@ -5,10 +5,12 @@
 
 mod about;
 mod enumerate;
+mod eventing;
 mod filter;
 mod invoke;
 mod transfer;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,11 +25,12 @@ use crate::fault::{Code, Fault};
 use crate::limits::{MAX_ENVELOPE, MAX_FILTER};
 use crate::operations::{Call, Failure, FailureKind, Operations, Principal};
 use crate::resource::{Form, Resource};
-use crate::server;
+use crate::server::{self, Attempt, Later};
 use crate::text::{self, Encoding};
 use crate::uri;
 
 use enumerate::Enumeration;
+use eventing::Subscriptions;
 
 // A filter that is read at all is one that the parser takes.
 const _: () = assert!(MAX_FILTER <= cim::query::MAX_TEXT);
@@ -85,6 +88,7 @@ pub struct Responder {
     audit: Arc<dyn Audit>,
     settings: Settings,
     contexts: Contexts<Enumeration>,
+    subscriptions: Subscriptions,
 }
 
 impl std::fmt::Debug for Responder {
@@ -114,13 +118,19 @@ impl Responder {
     /// One that answers out of `operations`, and tells `audit` of each request that came from a user.
     #[must_use]
     pub fn new(operations: Arc<dyn Operations>, audit: Arc<dyn Audit>, settings: Settings) -> Self {
-        Self { operations, audit, settings, contexts: Contexts::default() }
+        Self {
+            operations,
+            audit,
+            settings,
+            contexts: Contexts::default(),
+            subscriptions: Subscriptions::default(),
+        }
     }
 
     /// Answers a request from somebody who proved who they are.
     #[must_use]
     pub fn answer(&self, principal: &Principal, bytes: &[u8], content_type: Option<&str>) -> Answer {
-        let answer = self.respond(Some(principal), bytes, content_type);
+        let (answer, _) = self.respond(Some(principal), bytes, content_type, Instant::now());
         self.audit.done(principal, &answer.done);
         answer
     }
@@ -128,7 +138,7 @@ impl Responder {
     /// Answers somebody who did not: Identify, and nothing else.
     #[must_use]
     pub fn identify(&self, bytes: &[u8], content_type: Option<&str>) -> Answer {
-        self.respond(None, bytes, content_type)
+        self.respond(None, bytes, content_type, Instant::now()).0
     }
 
     /// Enumerations that wait for a pull.
@@ -137,7 +147,14 @@ impl Responder {
         self.contexts.open()
     }
 
-    fn respond(&self, principal: Option<&Principal>, bytes: &[u8], content_type: Option<&str>) -> Answer {
+    /// The answer, and what it had better wait for, if it is one that says that nothing is there yet.
+    fn respond(
+        &self,
+        principal: Option<&Principal>,
+        bytes: &[u8],
+        content_type: Option<&str>,
+        received: Instant,
+    ) -> (Answer, Option<Later>) {
         let mut done = Done::default();
         let decoded = if bytes.len() > MAX_ENVELOPE {
             let reason = format!("the request is larger than {MAX_ENVELOPE} bytes");
@@ -147,23 +164,23 @@ impl Responder {
         };
         let (text, encoding) = match decoded {
             Ok(decoded) => decoded,
-            Err(fault) => return self.faulted(&fault, &Asked::default(), Encoding::Utf8, done),
+            Err(fault) => return (self.faulted(&fault, &Asked::default(), Encoding::Utf8, done), None),
         };
         let document = match envelope::parse(&text) {
             Ok(document) => document,
-            Err(fault) => return self.faulted(&fault, &Asked::default(), encoding, done),
+            Err(fault) => return (self.faulted(&fault, &Asked::default(), encoding, done), None),
         };
         let request = match Request::read(&document, &self.settings.default_namespace) {
             Ok(request) => request,
             Err(fault) => {
                 let asked = Asked { relates_to: Request::message_id_of(&document), ..Asked::default() };
-                return self.faulted(&fault, &asked, encoding, done);
+                return (self.faulted(&fault, &asked, encoding, done), None);
             }
         };
         if request.is_identify() {
             done.operation = "Identify".to_owned();
             let body = encoding.encode(self.identity(principal.is_some()));
-            return Answer { status: 200, content_type: encoding.content_type(), body, done };
+            return (Answer { status: 200, content_type: encoding.content_type(), body, done }, None);
         }
         let resource = request.resource.as_deref().map(|uri| {
             Resource::parse(uri, request.selectors.namespace.as_deref(), &self.settings.default_namespace)
@@ -175,17 +192,20 @@ impl Responder {
         };
         let Some(principal) = principal else {
             let fault = Fault::new(Code::AccessDenied, "without a user there is only Identify");
-            return self.faulted(&fault, &asked, encoding, done);
+            return (self.faulted(&fault, &asked, encoding, done), None);
         };
-        let call = Call { principal: principal.clone(), deadline: Instant::now() + request.timeout };
-        let turn = Turn { responder: self, request: &request, resource, call: &call, encoding };
-        match turn.dispatch(&mut done).and_then(|reply| turn.finish(&reply, &done)) {
+        let call = Call { principal: principal.clone(), deadline: received + request.timeout };
+        let later = Cell::new(None);
+        let turn =
+            Turn { responder: self, request: &request, resource, call: &call, encoding, received, later };
+        let answer = match turn.dispatch(&mut done).and_then(|reply| turn.finish(&reply, &done)) {
             Ok(text) => {
                 let body = encoding.encode(text);
                 Answer { status: 200, content_type: encoding.content_type(), body, done }
             }
             Err(fault) => self.faulted(&fault, &asked, encoding, done),
-        }
+        };
+        (answer, turn.later.take())
     }
 
     fn faulted(&self, fault: &Fault, asked: &Asked<'_>, encoding: Encoding, mut done: Done) -> Answer {
@@ -220,18 +240,22 @@ impl server::Handler for Responder {
         unauthenticated || path.trim_end_matches('/').eq_ignore_ascii_case(IDENTIFY)
     }
 
-    fn answer(&self, request: &server::Request) -> server::Reply {
+    fn answer(&self, request: &server::Request) -> Attempt {
         let content_type = Some(request.content_type.as_str()).filter(|text| !text.is_empty());
-        let answer = match &request.principal {
-            Some(principal) => self.answer(principal, &request.body, content_type),
-            None => self.identify(&request.body, content_type),
-        };
-        server::Reply {
+        let principal = request.principal.as_ref();
+        let (answer, later) = self.respond(principal, &request.body, content_type, request.received);
+        if let Some(later) = later.filter(|later| Instant::now() < later.until) {
+            return Attempt::Later(later);
+        }
+        if let Some(principal) = principal {
+            self.audit.done(principal, &answer.done);
+        }
+        Attempt::Reply(server::Reply {
             status: answer.status,
             content_type: Some(answer.content_type),
             headers: Vec::new(),
             body: answer.body,
-        }
+        })
     }
 }
 
@@ -242,6 +266,10 @@ struct Turn<'t> {
     resource: Option<Resource>,
     call: &'t Call,
     encoding: Encoding,
+    /// When the request came.
+    received: Instant,
+    /// What to wait for, where there is nothing to answer yet.
+    later: Cell<Option<Later>>,
 }
 
 /// A class that a request is about, and what reads and writes values of it.
@@ -282,6 +310,10 @@ impl<'t> Turn<'t> {
             (uri::ENUMERATION, "Enumerate") => self.enumerate(done),
             (uri::ENUMERATION, "Pull") => self.pull(),
             (uri::ENUMERATION, "Release") => self.release(),
+            (uri::EVENTING, "Subscribe") => self.subscribe(done),
+            (uri::EVENTING, "Renew") => self.renew(),
+            (uri::EVENTING, "GetStatus") => self.subscription_status(),
+            (uri::EVENTING, "Unsubscribe") => self.unsubscribe(),
             (uri::TRANSFER | uri::ENUMERATION | uri::EVENTING, _) => Err(Fault::new(
                 Code::ActionNotSupported,
                 format!("the action {name} is not supported: methods make, change and remove what there is"),

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -23,7 +23,8 @@ use tokio_rustls::TlsAcceptor;
 use super::limits::{MAX_HEAD, MAX_HEADERS};
 use super::patience::Patient;
 use super::{
-    Authenticator, Distrust, Handler, Handshake, Limits, Opened, Reply, Request, Secure, Step, Watchman, tls,
+    Attempt, Authenticator, Distrust, Handler, Handshake, Later, Limits, Reply, Request, Secure, Step,
+    Watchman, tls,
 };
 use crate::Principal;
 
@@ -204,6 +205,7 @@ struct Kept {
     from: SocketAddr,
     /// Taken by the request that is being looked at; HTTP/1.1 has one at a time. One that ended in a panic is not put back.
     handshake: Mutex<Option<Box<dyn Handshake>>>,
+    stopped: watch::Receiver<bool>,
     admitted: Mutex<Option<Principal>>,
 }
 
@@ -226,7 +228,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
     let handshake = Mutex::new(Some(shared.authenticator.begin(from, &secure)));
-    let kept = Arc::new(Kept { host, from, handshake, admitted: Mutex::default() });
+    let kept = Arc::new(Kept { host, from, handshake, stopped: stopped.clone(), admitted: Mutex::default() });
     let limits = shared.limits;
     let service = service_fn(move |request| {
         let (shared, kept) = (Arc::clone(&shared), Arc::clone(&kept));
@@ -300,32 +302,79 @@ async fn answer(request: hyper::Request<Incoming>, shared: &Arc<Shared>, kept: &
     {
         return spoken(Reply::empty(200), last.as_slice(), true);
     }
-    let Ok(_turn) = shared.requests.acquire().await else { return spoken(Reply::empty(503), &[], false) };
-    drop(room);
     let last = proven.as_ref().and_then(|proven| proven.last.clone());
-    let mut request =
-        Request { principal: None, host: kept.host.clone(), method, path, content_type, headers, body };
-    let (handler, mine) = (Arc::clone(&shared.handler), Arc::clone(kept));
-    let worked = tokio::task::spawn_blocking(move || {
-        let Some(Proven { principal, .. }) = proven else { return Ok(handler.answer(&request)) };
-        let mut handshake = mine.take().ok_or_else(|| Distrust::lost(&principal))?;
-        let Opened { content_type, body, sealed } = handshake.open(request.content_type, request.body)?;
-        (request.principal, request.content_type, request.body) = (Some(principal), content_type, body);
-        let reply = handler.answer(&request);
-        let reply = if sealed { handshake.seal(reply) } else { reply };
-        mine.put(handshake);
-        Ok(reply)
-    });
-    match worked.await {
-        Ok(Ok(reply)) => spoken(reply, last.as_slice(), true),
-        Ok(Err(Distrust { status, offers, user, why })) => {
-            shared.watchman.refused(&user, kept.from, &why);
-            spoken(Reply::empty(status), &offers, false)
+    let host = kept.host.clone();
+    let received = Instant::now();
+    let request = Request { principal: None, host, method, path, content_type, headers, body, received };
+    let mut work = Work { request, proven, sealed: false };
+    let mut room = Some(room);
+    loop {
+        let Ok(turn) = shared.requests.acquire().await else { return spoken(Reply::empty(503), &[], false) };
+        drop(room.take());
+        let (handler, mine) = (Arc::clone(&shared.handler), Arc::clone(kept));
+        let worked =
+            tokio::task::spawn_blocking(move || work.attempt(&*handler, &mine).map(|done| (done, work)));
+        match worked.await {
+            Ok(Ok((Attempt::Reply(reply), _))) => return spoken(reply, last.as_slice(), true),
+            Ok(Ok((Attempt::Later(later), rest))) => {
+                work = rest;
+                drop(turn);
+                if !waited(&later, kept.stopped.clone()).await {
+                    return spoken(Reply::empty(503), &[], false);
+                }
+            }
+            Ok(Err(Distrust { status, offers, user, why })) => {
+                shared.watchman.refused(&user, kept.from, &why);
+                return spoken(Reply::empty(status), &offers, false);
+            }
+            Err(e) => {
+                tracing::error!("a request's worker ended unexpectedly: {e}");
+                return spoken(Reply::empty(500), &[], false);
+            }
         }
-        Err(e) => {
-            tracing::error!("a request's worker ended unexpectedly: {e}");
-            spoken(Reply::empty(500), &[], false)
+    }
+}
+
+/// Waits for what a handler waits for; false when the server stops first.
+async fn waited(later: &Later, mut stopped: watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = later.ready.notified() => true,
+        () = tokio::time::sleep_until(later.until.into()) => true,
+        _ = stopped.changed() => false,
+    }
+}
+
+/// A request on its way to its answer.
+struct Work {
+    request: Request,
+    /// Taken when the request is opened.
+    proven: Option<Proven>,
+    /// Whether it came sealed.
+    sealed: bool,
+}
+
+impl Work {
+    fn attempt(&mut self, handler: &dyn Handler, kept: &Kept) -> Result<Attempt, Distrust> {
+        let request = &mut self.request;
+        if let Some(Proven { principal, .. }) = self.proven.take() {
+            let mut handshake = kept.take().ok_or_else(|| Distrust::lost(&principal))?;
+            let (content_type, body) =
+                (std::mem::take(&mut request.content_type), std::mem::take(&mut request.body));
+            let opened = handshake.open(content_type, body)?;
+            kept.put(handshake);
+            (request.principal, request.content_type, request.body) =
+                (Some(principal), opened.content_type, opened.body);
+            self.sealed = opened.sealed;
         }
+        Ok(match (handler.answer(request), &request.principal) {
+            (Attempt::Reply(reply), Some(principal)) if self.sealed => {
+                let mut handshake = kept.take().ok_or_else(|| Distrust::lost(principal))?;
+                let reply = handshake.seal(reply);
+                kept.put(handshake);
+                Attempt::Reply(reply)
+            }
+            (attempt, _) => attempt,
+        })
     }
 }
 

@@ -20,6 +20,10 @@ mod patience;
 pub mod tls;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Notify;
 
 pub use self::negotiate::Negotiate;
 pub use auth::{Authenticator, Basic, Distrust, Handshake, Opened, Proof, Refusal, Secure, Step};
@@ -45,6 +49,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// When it was whole.
+    pub received: Instant,
 }
 
 impl Request {
@@ -90,8 +96,32 @@ pub trait Handler: Send + Sync + 'static {
     /// anonymous (header `WSMANIDENTIFY: unauthenticated`).
     fn anonymous(&self, path: &str, unauthenticated: bool) -> bool;
 
-    /// Answers a request.
-    fn answer(&self, request: &Request) -> Reply;
+    /// Answers a request, or says what to wait for before it is asked again.
+    fn answer(&self, request: &Request) -> Attempt;
+}
+
+/// What a handler makes of a request.
+#[derive(Debug)]
+pub enum Attempt {
+    /// The answer.
+    Reply(Reply),
+    /// There is none yet. While it is waited for, the request takes no thread and nobody's turn.
+    Later(Later),
+}
+
+/// When to ask a handler again.
+#[derive(Clone, Debug)]
+pub struct Later {
+    /// Told when there may be an answer.
+    pub ready: Arc<Notify>,
+    /// When to ask in any case.
+    pub until: Instant,
+}
+
+impl From<Reply> for Attempt {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
 }
 
 /// What is told of who came in, for the audit log.

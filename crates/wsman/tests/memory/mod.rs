@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cim::mof::Compiler;
+use cim::query::Select;
 use cim::{Datetime, Instance, Name, ObjectPath, Schema, Value};
 use wsman::{
-    Audit, Call, Done, Failure, FailureKind, Instances, Operations, Output, Principal, Responder, Settings,
-    Walk,
+    Audit, Call, Done, Events, Failure, FailureKind, Fetched, Instances, Operations, Output, Principal,
+    Responder, Settings, Walk,
 };
 
 /// The namespace that is served.
@@ -30,6 +31,50 @@ pub(crate) struct Memory {
     pub(crate) more: usize,
     /// How many of those were made.
     pub(crate) made: Arc<AtomicUsize>,
+    /// What waits for each subscriber.
+    subscribers: Mutex<Vec<Arc<Mutex<Waiting>>>>,
+}
+
+/// What waits for one subscriber.
+#[derive(Default)]
+struct Waiting {
+    fetched: Fetched,
+    wake: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+struct Subscriber(Arc<Mutex<Waiting>>);
+
+impl Events for Subscriber {
+    fn fetch(&mut self, most: usize) -> Fetched {
+        let mut waiting = self.0.lock().unwrap();
+        let count = waiting.fetched.events.len().min(most);
+        let dropped = std::mem::take(&mut waiting.fetched.dropped);
+        Fetched { dropped, events: waiting.fetched.events.drain(..count).collect() }
+    }
+
+    fn wake(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.0.lock().unwrap().wake = Some(wake);
+    }
+}
+
+impl Memory {
+    /// Tells every subscriber of an event; `dropped` were dropped before it.
+    pub(crate) fn happens(&self, event: Instance, dropped: u64) {
+        let event = Arc::new(event);
+        for subscriber in &*self.subscribers.lock().unwrap() {
+            let mut waiting = subscriber.lock().unwrap();
+            waiting.fetched.events.push(Arc::clone(&event));
+            waiting.fetched.dropped += dropped;
+            if let Some(wake) = &waiting.wake {
+                wake();
+            }
+        }
+    }
+
+    /// How many subscriptions are held.
+    pub(crate) fn subscribed(&self) -> usize {
+        self.subscribers.lock().unwrap().iter().filter(|one| Arc::strong_count(one) > 1).count()
+    }
 }
 
 impl Memory {
@@ -76,6 +121,7 @@ impl Memory {
             called: Mutex::default(),
             more: 0,
             made: Arc::default(),
+            subscribers: Mutex::default(),
         }
     }
 
@@ -238,6 +284,12 @@ impl Operations for Memory {
             }
             _ => Output::new(4096u32).with("Job", Some(job.into())),
         })
+    }
+
+    fn subscribe(&self, _: &Call, _: &str, _: Select) -> Result<Box<dyn Events>, Failure> {
+        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        self.subscribers.lock().unwrap().push(Arc::clone(&waiting));
+        Ok(Box::new(Subscriber(waiting)))
     }
 
     fn modify(&self, _: &Call, _: &str, path: &ObjectPath, changed: &Instance) -> Result<Instance, Failure> {
