@@ -20,6 +20,10 @@ impl Small {
 }
 
 impl Operations for Small {
+    fn does(&self, _: &str, _: &str, _: Option<&str>) -> &'static str {
+        "call"
+    }
+
     fn schema(&self, _: &str) -> Option<&Schema> {
         Some(&self.0)
     }

@@ -51,6 +51,42 @@ fn pypsrp_moves_a_machine_out_and_in() {
 }
 
 #[test]
+fn pypsrp_ends_jobs_and_reads_what_they_say() {
+    let api = need!(api("sim"));
+    api.machine("web");
+    let fault = ["simulator", "fault", "add", "--job", "export", "--percent", "50", "--stall", "--forever"];
+    api.daemon.run(fault).ok();
+    let taken = api.drive_c("out/taken");
+    std::fs::create_dir_all(&taken).expect("made");
+    std::fs::write(taken.join("mine"), "mine").expect("written");
+    api.python("jobs.py", &["web", r"C:\out"], "https");
+    let left: Vec<_> = std::fs::read_dir(api.drive_c("out")).expect("there").flatten().collect();
+    assert_eq!(left.len(), 1, "a cancelled export leaves nothing: {left:?}");
+    assert_eq!(std::fs::read(taken.join("mine")).expect("there"), b"mine");
+    assert_eq!(api.audited("export", "ada").len(), 4);
+    assert!(api.audited("operate", "ada").len() >= 6, "ending a job is operating");
+}
+
+#[test]
+fn pypsrp_mends_what_a_validation_finds() {
+    let api = need!(api("sim"));
+    api.machine("web");
+    api.daemon.run(["switch", "create", "lan", "--kind", "private"]).ok();
+    api.daemon.run(["machine", "set", "web", "--adapter", "0", "--switch", "lan"]).ok();
+    let package = api.drive_c("in");
+    api.daemon.run(["export".as_ref(), "web".as_ref(), package.as_os_str()]).ok();
+    api.daemon.run(["machine", "delete", "web"]).ok();
+    api.daemon.run(["switch", "delete", "lan"]).ok();
+    let disks = api.drive_c("moved");
+    std::fs::rename(package.join("Virtual Hard Disks"), &disks).expect("moved");
+    let disk = std::fs::read_dir(&disks).expect("there").flatten().next().expect("a disk").file_name();
+    let disk = format!(r"C:\moved\{}", disk.to_str().expect("UTF-8"));
+    api.python("mend.py", &[r"C:\in", &disk, "nat"], "https");
+    let shown = api.daemon.run(["machine", "show", "mended", "--json"]).json();
+    assert_eq!((&shown["processors"], &shown["state"]), (&2.into(), &"off".into()), "{shown}");
+}
+
+#[test]
 fn pypsrp_defines_a_machine() {
     let api = need!(api("sim"));
     raw_disk(&api.drive_c("made.img"), 4 << 20, &[(0, 4096)]);

@@ -202,6 +202,7 @@ impl Turn<'_> {
         let instance = given.instance("NewInstance")?;
         done.target = format!("{}:{}", self.namespace, instance.class);
         done.changes = true;
+        done.does = self.operations.does(self.namespace, instance.class.as_str(), None);
         let path = self.operations.create(self.call, self.namespace, &instance)?;
         done.target = path.to_string();
         let mut xml = Xml::new();
@@ -218,6 +219,7 @@ impl Turn<'_> {
         done.target = path.to_string();
         self.class(&path.class)?;
         done.changes = true;
+        done.does = self.operations.does(self.namespace, path.class.as_str(), None);
         self.operations.delete(self.call, self.namespace, &path)?;
         Ok(Outcome::nothing())
     }
@@ -245,6 +247,7 @@ impl Turn<'_> {
             .map_err(|key| CimError::parameter(format!("{key} is a key, and is not changed")))?;
         if !changed.properties.is_empty() {
             done.changes = true;
+            done.does = self.operations.does(self.namespace, path.class.as_str(), None);
             self.operations.modify(self.call, self.namespace, path, &changed)?;
         }
         Ok(Outcome::nothing())

@@ -25,6 +25,7 @@ impl Turn<'_> {
         method.name.as_str().clone_into(&mut done.operation);
         let parameters = self.parameters(method, given)?;
         done.changes = true;
+        done.does = self.operations.does(self.namespace, path.class.as_str(), Some(method.name.as_str()));
         let path = path.resolved(self.schema).map_err(|e| CimError::parameter(e.to_string()))?;
         let output =
             self.operations.invoke(self.call, self.namespace, &path, method.name.as_str(), parameters)?;

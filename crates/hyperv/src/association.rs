@@ -145,9 +145,10 @@ pub(crate) const VIRTUALIZATION: &[Association] = &[
         end("AffectingElement", "Msvm_ConcreteJob", Scope::Job),
         end("AffectedElement", "CIM_ComputerSystem", Scope::Machine),
     )
-    .saying(|job, _, association| {
-        let creates = job.get("JobType").and_then(Value::as_u64)
-            == Some(crate::job_class::Kind::Realize.number().into());
+    .saying(|job, affected, association| {
+        let creates = affected.class == "Msvm_ComputerSystem"
+            && job.get("JobType").and_then(Value::as_u64)
+                == Some(crate::job_class::Kind::Realize.number().into());
         // 5 is *create*, 0 is *unknown*.
         let effect = if creates { 5_u16 } else { 0 };
         association.set("ElementEffects", Some(vec![effect].into()));

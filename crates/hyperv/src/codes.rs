@@ -1,5 +1,6 @@
 //! Hyper-V's return codes: one table from the domain's reasons to each family of methods (`hyperv-semantics` §1).
 
+use cim::{Class, Method, Value};
 use machine::Reason;
 
 /// A job does it.
@@ -16,8 +17,69 @@ pub(crate) enum Family {
     Image,
     /// 1 to 6: define, modify, add, remove, destroy.
     Dmtf,
-    /// 1 to 5, 4097 and more: `RequestStateChange` of jobs.
-    JobState,
+    /// 1 to 5, 4097 and more: `RequestStateChange` of jobs and devices.
+    StateChange,
+    /// 1 to 7 as `KillJob` has them.
+    Kill,
+}
+
+/// The numbers of one method: its family's, as far as the method declares them.
+pub(crate) struct Codes<'m> {
+    family: Family,
+    /// What the declaration lists; nothing where it lists nothing.
+    declared: Option<&'m Value>,
+}
+
+impl<'m> Codes<'m> {
+    /// Those of `method` of `class`, as its value map tells.
+    pub(crate) fn of(class: &Class, method: &'m Method) -> Self {
+        let map = method.qualifiers.iter().find(|q| q.name == "ValueMap").map(|q| &q.value);
+        let has = |code: &str| map.is_some_and(|map| map.elements().iter().any(|v| v.as_str() == Some(code)));
+        let family = if class.name == "Msvm_ImageManagementService" {
+            Family::Image
+        } else if method.name == "KillJob" {
+            Family::Kill
+        // A planned system inherits its page from CIM, and is asked by the same clients as a machine.
+        } else if map.is_none() || has("32775") || has("32770") || class.name == "Msvm_PlannedComputerSystem"
+        {
+            Family::Vendor
+        } else if has("4097") {
+            Family::StateChange
+        } else {
+            Family::Dmtf
+        };
+        Self { family, declared: map }
+    }
+
+    /// What the method returns for `reason`: the number of its family, the vendor's where the method's own list ends before
+    /// it and takes the vendor's, and else that it failed or, where that is all it can say, that it is not supported.
+    pub(crate) fn code(&self, reason: Reason) -> u32 {
+        let own = code(self.family, reason);
+        if self.declared.is_none() || self.family == Family::Vendor {
+            // A short list of the vendor's (`RequestStateChange` of systems) is no reason to say something else: clients
+            // take 32775 there for *is so already*.
+            return own;
+        }
+        let failed = code(self.family, Reason::Io);
+        [own, code(Family::Vendor, reason), failed].into_iter().find(|code| self.lists(*code)).unwrap_or(1)
+    }
+
+    /// Whether the declaration lists `code`, by itself or in a range.
+    fn lists(&self, code: u32) -> bool {
+        self.declared.is_some_and(|map| {
+            map.elements().iter().filter_map(Value::as_str).any(|entry| includes(entry, code))
+        })
+    }
+}
+
+/// Whether an entry of a value map, a number or a range (`32768..65535`), includes `code`. `..` alone is what is reserved.
+fn includes(entry: &str, code: u32) -> bool {
+    match entry.split_once("..") {
+        None => entry.parse() == Ok(code),
+        Some((from, to)) => {
+            from.parse::<u32>().is_ok_and(|from| from <= code) && to.parse::<u32>().is_ok_and(|to| code <= to)
+        }
+    }
 }
 
 /// The meanings that families have numbers for.
@@ -81,7 +143,14 @@ pub(crate) fn code(family: Family, reason: Reason) -> u32 {
             M::InvalidParameter | M::FileNotFound => 4,
             M::InvalidState | M::InUse | M::FileInUse => 5,
         },
-        Family::JobState => match meaning {
+        Family::Kill => match meaning {
+            M::NotSupported => 1,
+            M::Timeout => 3,
+            M::AccessDenied => 6,
+            M::FileNotFound => 7,
+            _ => 4,
+        },
+        Family::StateChange => match meaning {
             M::NotSupported => 1,
             M::Timeout => 3,
             M::InvalidParameter | M::FileNotFound => 5,
@@ -110,10 +179,11 @@ mod tests {
                 (Family::Vendor, 32768..=32779),
                 (Family::Image, 32768..=32779),
                 (Family::Dmtf, 1..=6),
-                (Family::JobState, 1..=5),
+                (Family::StateChange, 1..=5),
+                (Family::Kill, 1..=7),
             ] {
                 let code = code(family, reason);
-                let extra = code == 32769 || (family == Family::JobState && (4097..=4099).contains(&code));
+                let extra = code == 32769 || (family == Family::StateChange && (4097..=4099).contains(&code));
                 assert!(valid.contains(&code) || extra, "{reason:?} in {family:?}: {code}");
             }
         }

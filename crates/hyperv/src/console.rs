@@ -1,6 +1,5 @@
 //! A machine's screen and keyboard.
 
-use access::Action;
 use cim::Value;
 use machine::Reason;
 use wsman::Output;
@@ -17,7 +16,7 @@ const MAX_THUMBNAIL: u64 = 2048;
 pub(crate) fn thumbnail(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     let target = invocation.given("TargetSystem").ok_or_else(|| invalid("TargetSystem", "missing"))?;
     let id = invocation.machine_of("TargetSystem", target)?;
-    invocation.permit(Action::Operate, Some(id))?;
+    invocation.permit(Some(id))?;
     let size = |name| {
         let pixels = invocation.number(name)?;
         usize::try_from(pixels)
@@ -40,7 +39,7 @@ pub(crate) fn thumbnail(invocation: &Invocation<'_>) -> Result<Output, Refused> 
 
 fn press(invocation: &Invocation<'_>, text: Option<&str>, chords: &[String]) -> Result<Output, Refused> {
     let id = called(invocation)?.record.id;
-    invocation.permit(Action::Operate, Some(id))?;
+    invocation.permit(Some(id))?;
     invocation.world.host.send_keys(id, text, chords)?;
     Ok(Output::new(0_u32))
 }

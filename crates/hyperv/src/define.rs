@@ -1,10 +1,8 @@
 //! Making, changing and removing whole machines.
 
-use access::Action;
 use cim::{Instance, Value};
 use machine::Reason;
 use machine::define::{DefineRequest, MachineEdit};
-use machine::planned::PlannedEdit;
 use machine::settings::{
     Automatic, AutomaticStart, AutomaticStop, BootDevice, ControllerKind, Generation, Hardware,
 };
@@ -12,6 +10,7 @@ use wsman::Output;
 
 use crate::method::{Invocation, Refused, invalid};
 use crate::owner::{Machine, Owner, OwnerId};
+use crate::planned;
 use crate::resource;
 use crate::world::World;
 use crate::{boot, ids};
@@ -22,7 +21,7 @@ const DEFAULT_NAME: &str = "New Virtual Machine";
 
 /// `DefineSystem`: a machine with these settings and resources, off.
 pub(crate) fn define_system(invocation: &Invocation<'_>) -> Result<Output, Refused> {
-    invocation.permit(Action::Configure, None)?;
+    invocation.permit(None)?;
     if invocation.given("ReferenceConfiguration").is_some() {
         return Err(Refused::new(Reason::NotSupported, "a machine is not made after another one here"));
     }
@@ -77,7 +76,7 @@ pub(crate) fn destroy_system(invocation: &Invocation<'_>) -> Result<Output, Refu
     let value = invocation.given("AffectedSystem").ok_or_else(|| invalid("AffectedSystem", "missing"))?;
     let path = invocation.path("AffectedSystem", value)?;
     let id = ids::owner_of(&path).ok_or_else(|| invalid("AffectedSystem", "no machine"))?;
-    invocation.permit(Action::Configure, Some(id))?;
+    invocation.permit(Some(id))?;
     let host = &invocation.world.host;
     if path.class == "Msvm_PlannedComputerSystem" {
         host.abandon_planned(id)?;
@@ -95,7 +94,7 @@ pub(crate) fn owner_of_setting(
 ) -> Result<Machine, Refused> {
     let id = instance_id.and_then(ids::owner);
     let id = id.ok_or_else(|| invalid(parameter, "InstanceID is missing, or names no machine"))?;
-    invocation.permit(Action::Configure, Some(id))?;
+    invocation.permit(Some(id))?;
     for candidate in [OwnerId::Machine(id), OwnerId::Planned(id)] {
         if let Some(Owner::Machine(machine)) = invocation.world.load(candidate)? {
             return Ok(*machine);
@@ -115,15 +114,8 @@ pub(crate) fn modify_system_settings(invocation: &Invocation<'_>) -> Result<Outp
             invocation.world.host.edit(view.record.id, &edit)?;
         }
         Machine::Planned(view) => {
-            // A name is all of them that a plan has; the rest is changed once it is a machine.
-            let name = settings.text("ElementName").map(str::to_owned);
-            invocation.world.host.edit_planned(
-                view.record.id,
-                &PlannedEdit {
-                    name: name.filter(|n| *n != view.record.settings.name),
-                    ..PlannedEdit::default()
-                },
-            )?;
+            let edit = planned::settings(system_edit(&machine, &settings)?)?;
+            invocation.world.host.edit_planned(view.record.id, &edit)?;
         }
     }
     Ok(Output::new(0_u32))

@@ -1,6 +1,7 @@
 //! Network adapters: their own settings, the connection of each (`…\C`), and its VLAN.
 
 use cim::{Instance, Value};
+use machine::planned::Plug;
 use machine::settings::Adapter;
 
 use crate::ids;
@@ -42,6 +43,17 @@ fn adapters(machine: &Machine, legacy: bool) -> impl Iterator<Item = Instance> {
     })
 }
 
+/// Whether the adapter leads somewhere. One that is planned does so while nobody took it off, though the switch it led to is
+/// not here: what is missing then is the switch, and a client that names another does not also say that it is connected.
+fn connected(machine: &Machine, adapter: &Adapter) -> bool {
+    let planned = || {
+        let request = &machine.planned()?.record.request;
+        let out = request.disconnected || request.parts.adapter(adapter.instance) == Some(&Plug::Out);
+        Some(adapter.source_switch.is_some() && !out)
+    };
+    adapter.switch.is_some() || planned() == Some(true)
+}
+
 pub(crate) fn connection(world: &World, machine: &Machine) -> Vec<Instance> {
     let all = machine.settings().adapters.iter();
     all.map(|adapter| {
@@ -58,7 +70,7 @@ pub(crate) fn connection(world: &World, machine: &Machine) -> Vec<Instance> {
             .with("ResourceSubType", "Microsoft:Hyper-V:Ethernet Connection")
             .with("PoolID", "")
             .with("Parent", parent.to_string())
-            .with("EnabledState", if adapter.switch.is_some() { 2_u16 } else { 3 })
+            .with("EnabledState", if connected(machine, adapter) { 2_u16 } else { 3 })
             .with("AutomaticAllocation", true)
             .with("AutomaticDeallocation", true)
             .with("VirtualQuantity", 1_u64)

@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 
-use access::Action;
 use cim::{Instance, Value};
 use machine::Reason;
 use machine::disk::DiskFormat;
@@ -51,7 +50,7 @@ impl Invocation<'_> {
 
     /// The caller, who may make and change files.
     fn configures(&self) -> Result<&str, Refused> {
-        self.permit(Action::Configure, None)?;
+        self.permit(None)?;
         Ok(&self.call.principal.user)
     }
 
@@ -177,7 +176,7 @@ pub(crate) fn validate(invocation: &Invocation<'_>) -> Result<Output, Refused> {
 
 /// `GetVirtualHardDiskSettingData`.
 pub(crate) fn get_settings(invocation: &Invocation<'_>) -> Result<Output, Refused> {
-    invocation.permit(Action::See, None)?;
+    invocation.permit(None)?;
     let image = invocation.world.host.image(&invocation.file("Path")?)?;
     let shown = invocation.shown(SETTINGS, &describe(invocation, &image)?)?;
     Ok(Output::new(0_u32).with("SettingData", Some(shown)))
@@ -214,7 +213,7 @@ fn describe(invocation: &Invocation<'_>, image: &Image) -> Result<Instance, Refu
 
 /// `GetVirtualHardDiskState`. How far a file is fragmented is not known.
 pub(crate) fn get_state(invocation: &Invocation<'_>) -> Result<Output, Refused> {
-    invocation.permit(Action::See, None)?;
+    invocation.permit(None)?;
     let now = invocation.world.host.image_state(&invocation.file("Path")?)?;
     let mut state = Instance::new(STATE)
         .with("FileSize", now.file_size)

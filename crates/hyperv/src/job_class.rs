@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use access::Action;
 use cim::{Datetime, Instance, Value, embedded};
 use jiff::{SignedDuration, Timestamp};
 use job::{State, Status};
@@ -14,16 +13,16 @@ use wsman::Output;
 use crate::codes::{self, Family};
 use crate::ids;
 use crate::method::{Invocation, Refused, invalid};
-use crate::owner::Owner;
+use crate::owner::{Owner, OwnerId};
 use crate::system::datetime;
 use crate::world::World;
 
 /// How long a finished job is told of (`TimeBeforeRemoval`).
 const REMOVAL: SignedDuration = SignedDuration::from_mins(5);
 
-/// Whether a job that finished then is forgotten.
-pub(crate) fn expired(finished: Timestamp) -> bool {
-    Timestamp::now().duration_since(finished) >= REMOVAL
+/// Whether a job that finished then is forgotten by `now`.
+pub(crate) fn expired(finished: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(finished) >= REMOVAL
 }
 
 /// What a job does.
@@ -99,6 +98,17 @@ impl Kind {
             Self::Resize => 4,
             Self::Convert => 6,
             Self::Check => 9,
+        }
+    }
+
+    /// What is being done all the while, of those that have no steps to tell of.
+    pub(crate) fn doing(self) -> &'static str {
+        match self {
+            Self::Start => "starting the guest",
+            Self::Stop => "ending the guest",
+            Self::Shutdown => "waiting for the guest to shut down",
+            Self::Validate => "looking at the package",
+            other => other.caption(),
         }
     }
 
@@ -248,9 +258,24 @@ impl JobView {
         }
     }
 
+    /// What it is about: the planned machine until there is one made of it, and for everything else the machine.
+    pub(crate) fn affects(&self) -> Option<OwnerId> {
+        let made = matches!(self.state, state::COMPLETED | state::WITH_WARNINGS);
+        let planned = self.kind == Kind::Validate || (self.kind == Kind::Realize && !made);
+        self.subject.map(|id| if planned { OwnerId::Planned(id) } else { OwnerId::Machine(id) })
+    }
+
+    /// It was told to end, and ended because of that.
+    pub(crate) fn kill(&mut self, now: Timestamp) {
+        self.finished = Some(now);
+        self.state = state::KILLED;
+        self.cancellable = false;
+    }
+
     /// How it ended, of one that was begun here.
-    pub(crate) fn end(&mut self, end: Result<Vec<Problem>, Error>) {
-        self.finished = Some(Timestamp::now());
+    pub(crate) fn end(&mut self, end: Result<Vec<Problem>, Error>, now: Timestamp) {
+        self.finished = Some(now);
+        self.cancellable = false;
         match end {
             Ok(problems) => {
                 let worst = problems.iter().map(|p| p.severity).max().unwrap_or(0);
@@ -288,18 +313,18 @@ impl JobView {
     }
 }
 
-pub(crate) fn concrete_job(_: &World, job: &JobView) -> Vec<Instance> {
-    if job.kind.stores() { Vec::new() } else { vec![told("Msvm_ConcreteJob", job)] }
+pub(crate) fn concrete_job(world: &World, job: &JobView) -> Vec<Instance> {
+    if job.kind.stores() { Vec::new() } else { vec![told(world, "Msvm_ConcreteJob", job)] }
 }
 
-pub(crate) fn storage_job(_: &World, job: &JobView) -> Vec<Instance> {
-    if job.kind.stores() { vec![told("Msvm_StorageJob", job)] } else { Vec::new() }
+pub(crate) fn storage_job(world: &World, job: &JobView) -> Vec<Instance> {
+    if job.kind.stores() { vec![told(world, "Msvm_StorageJob", job)] } else { Vec::new() }
 }
 
 /// What both classes say.
-fn told(class: &str, job: &JobView) -> Instance {
+fn told(world: &World, class: &str, job: &JobView) -> Instance {
     let (health, described) = job.health();
-    let end = job.finished.unwrap_or_else(Timestamp::now);
+    let end = job.finished.unwrap_or_else(|| world.host.now());
     let elapsed = job.started.map_or(Duration::ZERO, |at| end.duration_since(at).unsigned_abs());
     let caption = job.kind.caption();
     let mut instance = Instance::new(class)
@@ -372,36 +397,52 @@ pub(crate) fn get_error_ex(invocation: &Invocation<'_>) -> Result<Output, Refuse
     Ok(Output::new(0_u32).with("Errors", errors))
 }
 
-/// Asks a job to end: 4 *terminate*, 5 *kill*. Nothing else is done to jobs.
+/// Ends a job that can be ended; it shows soon that it was.
+fn end(invocation: &Invocation<'_>, job: &JobView) -> Result<Output, Refused> {
+    if job.is_finished() {
+        return Err(Refused::new(Reason::InvalidState, "the job is over"));
+    }
+    let done = invocation.world.tasks.cancel(job.id).unwrap_or_else(|| {
+        invocation.world.host.jobs().cancel(job::JobId(job.id)).map_err(|e| {
+            let reason = match e.kind() {
+                job::CancelErrorKind::NotFound | job::CancelErrorKind::Finished => Reason::InvalidState,
+                job::CancelErrorKind::Undoing => Reason::Busy,
+                _ => Reason::Store,
+            };
+            Refused::new(reason, "the job cannot be ended").caused_by(e)
+        })
+    });
+    done.map(|()| Output::new(0_u32))
+}
+
+/// Whoever began a job may end it, and whoever may do what takes `Operate`.
+fn permit(invocation: &Invocation<'_>, job: &JobView) -> Result<(), Refused> {
+    if job.owner == invocation.call.principal.user { Ok(()) } else { invocation.permit(job.subject) }
+}
+
+/// Asks a job to end: 4 *terminate*, 5 *kill*, which are one here: what was done is undone, and the job reads *killed*.
+/// Nothing else is done to jobs.
 pub(crate) fn request_state_change(invocation: &Invocation<'_>) -> Result<Output, Refused> {
-    const INVALID_TRANSITION: u32 = 4097;
     const NO_TIMEOUT: u32 = 4098;
     let job = called(invocation)?;
-    // Whoever began it may end it, and whoever may begin such a thing.
-    if job.owner != invocation.call.principal.user {
-        invocation.permit(Action::Operate, job.subject)?;
-    }
+    permit(invocation, job)?;
     if invocation.given("TimeoutPeriod").and_then(|v| v.as_str().map(str::is_empty)) == Some(false)
         || matches!(invocation.given("TimeoutPeriod"), Some(Value::Datetime(at)) if at.micros() != Some(0))
     {
         return Ok(Output::new(NO_TIMEOUT));
     }
     match invocation.number("RequestedState")? {
-        4 | 5 if job.is_finished() => Ok(Output::new(INVALID_TRANSITION)),
-        4 | 5 if !job.cancellable => {
-            Err(Refused::new(Reason::NotSupported, "this job cannot be ended; it ends by itself"))
-        }
-        4 | 5 => match invocation.world.host.jobs().cancel(job::JobId(job.id)) {
-            Ok(()) => Ok(Output::new(0_u32)),
-            Err(e) => Ok(Output::new(match e.kind() {
-                job::CancelErrorKind::NotFound | job::CancelErrorKind::Finished => INVALID_TRANSITION,
-                job::CancelErrorKind::Undoing => codes::code(Family::JobState, Reason::Busy),
-                _ => codes::code(Family::JobState, Reason::Store),
-            })),
-        },
+        4 | 5 => end(invocation, job),
         2 | 3 | 6 => Err(Refused::new(Reason::NotSupported, "a job is begun once and not held up")),
         other => Err(invalid("RequestedState", format!("{other} is no state that a job can be asked for"))),
     }
+}
+
+/// `KillJob`. Jobs are forgotten some minutes after their end whatever `DeleteOnKill` says.
+pub(crate) fn kill(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    let job = called(invocation)?;
+    permit(invocation, job)?;
+    end(invocation, job)
 }
 
 /// `FormatError`: what errors say, as one text.

@@ -43,6 +43,7 @@ mod owners;
 mod package;
 mod paths;
 mod peripheral;
+mod planned;
 mod pool;
 mod provider;
 mod resource;

@@ -6,23 +6,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use access::Action;
-use cim::{Class, Instance, Method as Declared, Name, ObjectPath, Schema, Value, embedded};
+use cim::{Instance, Method as Declared, Name, ObjectPath, Schema, Value, embedded};
 use machine::Reason;
 use uuid::Uuid;
 use wsman::{Call, Failure, FailureKind, Output};
 
-use crate::codes::{self, Family};
+use crate::codes::{self, Codes};
 use crate::ids;
+use crate::job_class::Kind;
 use crate::owner::Owner;
 use crate::provider::Namespace;
+use crate::tasks::Begin;
 use crate::world::World;
-use crate::{console, define, image, job_class, package, resource, state, summary};
+use crate::{console, define, image, job_class, package, resource, service, state, summary};
 
 /// A call of a method, on its way to the domain.
 pub(crate) struct Invocation<'c> {
     pub(crate) world: &'c Arc<World>,
     pub(crate) namespace: &'c Arc<Namespace>,
     pub(crate) call: &'c Call,
+    /// What its caller must be allowed, as [`METHODS`] says.
+    needs: Action,
     /// What the instance that it was called on is part of.
     pub(crate) owner: Owner,
     parameters: Vec<(Name, Option<Value>)>,
@@ -42,11 +46,21 @@ pub(crate) type Does = fn(&Invocation<'_>) -> Result<Output, Refused>;
 pub(crate) struct Method {
     pub(crate) class: &'static str,
     pub(crate) name: &'static str,
+    /// What its caller must be allowed: [`Invocation::permit`] asks for it, and the audit log says it.
+    pub(crate) needs: Action,
     does: Does,
 }
 
+/// A method that changes what there is, unless [`Method::needs`] says otherwise.
 pub(crate) const fn method(class: &'static str, name: &'static str, does: Does) -> Method {
-    Method { class, name, does }
+    Method { class, name, needs: Action::Configure, does }
+}
+
+impl Method {
+    /// One that takes another permission.
+    pub(crate) const fn needs(self, needs: Action) -> Self {
+        Self { needs, ..self }
+    }
 }
 
 const SYSTEM: &str = "Msvm_ComputerSystem";
@@ -60,59 +74,54 @@ const IMAGES: &str = "Msvm_ImageManagementService";
 
 /// Everything that is served of `root/virtualization/v2`.
 pub(crate) const METHODS: &[Method] = &[
-    method(SYSTEM, "RequestStateChange", state::request_state_change),
-    method(PLANNED, "RequestStateChange", state::request_state_change),
-    method(SHUTDOWN, "InitiateShutdown", state::initiate_shutdown),
-    method(JOB, "RequestStateChange", job_class::request_state_change),
-    method(JOB, "GetError", job_class::get_error),
-    method(JOB, "GetErrorEx", job_class::get_error_ex),
-    method(KEYBOARD, "TypeText", console::type_text),
-    method(KEYBOARD, "TypeKey", console::type_key),
-    method(KEYBOARD, "TypeCtrlAltDel", console::type_ctrl_alt_del),
-    method(MANAGEMENT, "GetSummaryInformation", summary::get_summary_information),
-    method(MANAGEMENT, "GetVirtualSystemThumbnailImage", console::thumbnail),
-    method(MANAGEMENT, "FormatError", job_class::format_error),
-    method(MANAGEMENT, "ExportSystemDefinition", package::export),
+    method(SYSTEM, "RequestStateChange", state::request_state_change).needs(Action::Operate),
+    method(PLANNED, "RequestStateChange", state::request_state_change).needs(Action::Operate),
+    method(SHUTDOWN, "InitiateShutdown", state::initiate_shutdown).needs(Action::Operate),
+    method(JOB, "RequestStateChange", job_class::request_state_change).needs(Action::Operate),
+    method(JOB, "KillJob", job_class::kill).needs(Action::Operate),
+    method(JOB, "GetError", job_class::get_error).needs(Action::See),
+    method(JOB, "GetErrorEx", job_class::get_error_ex).needs(Action::See),
+    method(KEYBOARD, "TypeText", console::type_text).needs(Action::Operate),
+    method(KEYBOARD, "TypeKey", console::type_key).needs(Action::Operate),
+    method(KEYBOARD, "TypeCtrlAltDel", console::type_ctrl_alt_del).needs(Action::Operate),
+    method(MANAGEMENT, "GetSummaryInformation", summary::get_summary_information).needs(Action::See),
+    method(MANAGEMENT, "GetVirtualSystemThumbnailImage", console::thumbnail).needs(Action::Operate),
+    method(MANAGEMENT, "FormatError", job_class::format_error).needs(Action::See),
+    method(MANAGEMENT, "ExportSystemDefinition", package::export).needs(Action::Export),
     method(MANAGEMENT, "ImportSystemDefinition", package::import),
+    method(MANAGEMENT, "ImportSnapshotDefinitions", package::import_snapshots),
     method(MANAGEMENT, "ValidatePlannedSystem", package::validate),
     method(MANAGEMENT, "RealizePlannedSystem", package::realize),
     method(MANAGEMENT, "GetDefinitionFileSummaryInformation", package::summaries),
+    method(MANAGEMENT, "GetSizeOfSystemFiles", package::size_of_system_files).needs(Action::See),
+    method(MANAGEMENT, "ModifyServiceSettings", service::modify_settings),
     method(MANAGEMENT, "DefineSystem", define::define_system),
     method(MANAGEMENT, "DestroySystem", define::destroy_system),
     method(MANAGEMENT, "ModifySystemSettings", define::modify_system_settings),
     method(MANAGEMENT, "AddResourceSettings", resource::add),
     method(MANAGEMENT, "ModifyResourceSettings", resource::modify),
     method(MANAGEMENT, "RemoveResourceSettings", resource::remove),
-    method(STORAGE_JOB, "RequestStateChange", job_class::request_state_change),
-    method(STORAGE_JOB, "GetError", job_class::get_error),
-    method(STORAGE_JOB, "GetErrorEx", job_class::get_error_ex),
+    method(STORAGE_JOB, "RequestStateChange", job_class::request_state_change).needs(Action::Operate),
+    method(STORAGE_JOB, "KillJob", job_class::kill).needs(Action::Operate),
+    method(STORAGE_JOB, "GetError", job_class::get_error).needs(Action::See),
+    method(STORAGE_JOB, "GetErrorEx", job_class::get_error_ex).needs(Action::See),
     method(IMAGES, "CreateVirtualHardDisk", image::create),
     method(IMAGES, "CreateVirtualFloppyDisk", image::create_floppy),
     method(IMAGES, "ConvertVirtualHardDisk", image::convert),
     method(IMAGES, "ResizeVirtualHardDisk", image::resize),
     method(IMAGES, "CompactVirtualHardDisk", image::compact),
     method(IMAGES, "ValidateVirtualHardDisk", image::validate),
-    method(IMAGES, "GetVirtualHardDiskSettingData", image::get_settings),
-    method(IMAGES, "GetVirtualHardDiskState", image::get_state),
+    method(IMAGES, "GetVirtualHardDiskSettingData", image::get_settings).needs(Action::See),
+    method(IMAGES, "GetVirtualHardDiskState", image::get_state).needs(Action::See),
     method(IMAGES, "SetVirtualHardDiskSettingData", image::set_settings),
 ];
 
-/// The codes that a declared method answers in, as its value map tells.
-pub(crate) fn family(class: &Class, method: &Declared) -> Family {
-    let map = method.qualifiers.iter().find(|q| q.name == "ValueMap");
-    let has = |code: &str| {
-        map.is_some_and(|map| map.value.elements().iter().any(|value| value.as_str() == Some(code)))
-    };
-    if class.name == "Msvm_ImageManagementService" {
-        Family::Image
-    } else if method.name == "RequestStateChange" && (class.name == JOB || class.name == STORAGE_JOB) {
-        Family::JobState
-    // A planned system inherits its page from CIM, and is asked by the same clients as a machine.
-    } else if has("32775") || has("32770") || map.is_none() || method.name == "RequestStateChange" {
-        Family::Vendor
-    } else {
-        Family::Dmtf
-    }
+/// What a caller of `method` of `class`, or of one below it, must be allowed. What nothing here does would change something,
+/// as far as anybody knows.
+pub(crate) fn needs(namespace: &Namespace, class: &str, method: &str) -> Action {
+    let named = namespace.methods.iter().filter(|m| m.name == method);
+    let served = named.into_iter().find(|m| namespace.schema.is_a(m.class, class));
+    served.map_or(Action::Configure, |m| m.needs)
 }
 
 pub(crate) fn invoke(
@@ -136,11 +145,11 @@ pub(crate) fn invoke(
             ));
         }
     }
-    let family = family(class, declared);
+    let codes = Codes::of(class, declared);
     let served = namespace.methods.iter().find(|m| target.class == m.class && declared.name == m.name);
     let done = match served {
         Some(method) => {
-            let invocation = Invocation { world, namespace, call, owner, parameters };
+            let invocation = Invocation { world, namespace, call, needs: method.needs, owner, parameters };
             (method.does)(&invocation)
         }
         None => Err(Refused::new(
@@ -158,7 +167,7 @@ pub(crate) fn invoke(
                 "{}",
                 refused.chain()
             );
-            whole(&namespace.schema, declared, Output::new(codes::code(family, refused.reason())))
+            whole(&namespace.schema, declared, Output::new(codes.code(refused.reason())))
         }
     })
 }
@@ -194,18 +203,18 @@ impl<'c> Invocation<'c> {
     ) -> Result<Self, Refused> {
         let gone = || Refused::new(Reason::NotFound, "what the method was called on is gone");
         let owner = self.world.load(self.owner.id())?.ok_or_else(gone)?;
-        Ok(Invocation { world: self.world, namespace, call: self.call, owner, parameters })
+        Ok(Invocation { world: self.world, namespace, call: self.call, needs: self.needs, owner, parameters })
     }
 }
 
 impl Invocation<'_> {
-    /// Refuses what the caller may not do.
-    pub(crate) fn permit(&self, action: Action, machine: Option<Uuid>) -> Result<(), Refused> {
-        if self.world.may(self.call, action, machine) {
+    /// Refuses a caller who may not do what the method needs, to `machine` or, without one, on the host as a whole.
+    pub(crate) fn permit(&self, machine: Option<Uuid>) -> Result<(), Refused> {
+        if self.world.may(self.call, self.needs, machine) {
             return Ok(());
         }
         let user = &self.call.principal.user;
-        Err(Refused::new(Reason::AccessDenied, format!("`{user}` may not {} here", action.word()))
+        Err(Refused::new(Reason::AccessDenied, format!("`{user}` may not {} here", self.needs.word()))
             .hint("an administrator grants it: slipway user set"))
     }
 
@@ -213,6 +222,11 @@ impl Invocation<'_> {
     pub(crate) fn started(&self, job: Uuid) -> Output {
         let path = self.world.path("Msvm_ConcreteJob").with("InstanceID", ids::guid(job));
         Output::new(codes::STARTED).with("Job", Some(path.into()))
+    }
+
+    /// A task of the caller's, about machine `subject`.
+    pub(crate) fn begin(&self, kind: Kind, subject: Uuid) -> Begin<'_> {
+        Begin { kind, subject, owner: &self.call.principal.user, cancel: None }
     }
 
     /// A number that must be there.

@@ -31,13 +31,8 @@ impl Hyperv {
         let virtualization = Arc::new(Namespace::virtualization(schema.clone()));
         let cimv2 = Arc::new(Namespace::cimv2(schema::cimv2()?));
         let first = Arc::new(v1::namespace(schema::virtualization_v1()?, Arc::clone(&virtualization)));
-        let world = Arc::new(World {
-            host,
-            settings,
-            tasks: Tasks::default(),
-            agents: Arc::default(),
-            schema,
-        });
+        let tasks = Tasks::new(Arc::clone(&host));
+        let world = Arc::new(World { host, settings, tasks, agents: Arc::default(), schema });
         let publisher = Publisher::new(Arc::clone(&world), Arc::clone(&virtualization));
         Ok(Self { world, namespaces: [virtualization, first, cimv2], publisher })
     }
@@ -137,6 +132,12 @@ impl Operations for Hyperv {
             return Err(Failure::new(FailureKind::NotSupported, message));
         }
         self.publisher.subscribe(call, select)
+    }
+
+    fn does(&self, namespace: &str, class: &str, method: Option<&str>) -> &'static str {
+        let needs = |method| Some(crate::method::needs(self.namespace(namespace).ok()?, class, method));
+        // What changes an instance without a method changes its settings.
+        method.and_then(needs).unwrap_or(access::Action::Configure).word()
     }
 
     fn modify(

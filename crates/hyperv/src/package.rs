@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use access::Action;
 use cim::{Instance, Value};
-use machine::Reason;
 use machine::export::ExportRequest;
 use machine::finding::Severity;
 use machine::planned::{ImportMode, ImportRequest};
+use machine::{Cancel, Reason};
 use uuid::Uuid;
 use wsman::Output;
 
@@ -17,6 +16,7 @@ use crate::job_class::{Kind, Problem};
 use crate::method::{Invocation, Refused, invalid};
 use crate::owner::{Machine, Owner, OwnerId};
 use crate::storage;
+use crate::tasks::Begin;
 
 const EXPORT_SETTINGS: &str = "Msvm_VirtualSystemExportSettingData";
 
@@ -37,12 +37,19 @@ pub(crate) fn machine(invocation: &Invocation<'_>, name: &str, planned: bool) ->
 /// `ExportSystemDefinition`.
 pub(crate) fn export(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     let machine = machine(invocation, "ComputerSystem", false)?;
-    invocation.permit(Action::Export, Some(machine.id()))?;
+    invocation.permit(Some(machine.id()))?;
     let mut request = ExportRequest::new(invocation.file("ExportDirectory")?);
     if let Some(settings) = invocation.instance("ExportSettingData", EXPORT_SETTINGS)? {
         apply(&machine, &settings, &mut request)?;
     }
-    let job = invocation.world.host.export(machine.id(), &request, &invocation.call.principal.user)?;
+    let world = invocation.world;
+    let job = match world.host.export(machine.id(), &request, &invocation.call.principal.user) {
+        // That something is in the way there is not said by the return value, but by the job, as with Hyper-V.
+        Err(e) if e.reason() == Reason::AlreadyExists => {
+            world.tasks.failed(invocation.begin(Kind::Export, machine.id()), e)?
+        }
+        begun => begun?,
+    };
     Ok(invocation.started(job))
 }
 
@@ -89,7 +96,7 @@ pub(crate) fn apply(
 ///
 /// Disks stay where they are, as with Hyper-V: the machine uses them in place, read-only under an overlay.
 pub(crate) fn import(invocation: &Invocation<'_>) -> Result<Output, Refused> {
-    invocation.permit(Action::Configure, None)?;
+    invocation.permit(None)?;
     let path = invocation.file("SystemDefinitionFile")?;
     if invocation.given("SnapshotFolder").and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
         // Looked at for what it may be; snapshots are left behind, and the report says so.
@@ -112,11 +119,46 @@ pub(crate) fn import(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     Ok(Output::new(0_u32).with("ImportedSystem", Some(system.into())))
 }
 
+/// `ImportSnapshotDefinitions`. Snapshots stay behind when a package comes in, so that none is found is the one thing that
+/// can be done with a folder.
+pub(crate) fn import_snapshots(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    let machine = machine(invocation, "PlannedSystem", true)?;
+    invocation.permit(Some(machine.id()))?;
+    let folder = invocation.file("SnapshotFolder")?;
+    let listed = std::fs::read_dir(&folder);
+    let listed = listed.map_err(|e| invalid("SnapshotFolder", "cannot be read").caused_by(e))?;
+    let definition = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().to_ascii_lowercase();
+        [".vmcx", ".xml", ".exp"].iter().any(|ending| name.ends_with(ending))
+    };
+    if listed.filter_map(Result::ok).any(|entry| definition(&entry)) {
+        return Err(Refused::new(
+            Reason::NotSupported,
+            "snapshots are not imported here; the machine comes in as it is now",
+        ));
+    }
+    Ok(Output::new(0_u32).with("ImportedSnapshots", Some(Value::Array(Vec::new()))))
+}
+
+/// `GetSizeOfSystemFiles`: what there is of a machine besides its disks, in bytes.
+pub(crate) fn size_of_system_files(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    let value = invocation.given("Vssd").ok_or_else(|| invalid("Vssd", "missing"))?;
+    let id = invocation.machine_of("Vssd", value)?;
+    invocation.permit(Some(id))?;
+    let size = invocation.world.host.size_without_disks(id).map_err(|e| match e.reason() {
+        Reason::NotFound => invalid("Vssd", e.chain()),
+        _ => e,
+    })?;
+    Ok(Output::new(0_u32).with("Size", Some(size.into())))
+}
+
 /// Validates in a job whose problems are the findings.
 fn check(invocation: &Invocation<'_>, id: Uuid, kind: Kind) -> Result<Output, Refused> {
     let host = Arc::clone(&invocation.world.host);
-    let job = invocation.world.tasks.begin(kind, id, &invocation.call.principal.user, move || {
-        let view = host.validate_planned(id)?;
+    let cancel = Cancel::default();
+    let begin = Begin { cancel: Some(cancel.clone()), ..invocation.begin(kind, id) };
+    let job = invocation.world.tasks.begin(begin, move || {
+        let view = host.validate_planned_until(id, &cancel)?;
         let mut findings: Vec<_> = view.record.findings.iter().collect();
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Ok(findings.into_iter().map(Problem::from).collect())
@@ -127,7 +169,7 @@ fn check(invocation: &Invocation<'_>, id: Uuid, kind: Kind) -> Result<Output, Re
 /// `ValidatePlannedSystem`.
 pub(crate) fn validate(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     let machine = machine(invocation, "PlannedSystem", true)?;
-    invocation.permit(Action::Configure, Some(machine.id()))?;
+    invocation.permit(Some(machine.id()))?;
     check(invocation, machine.id(), Kind::Validate)
 }
 
@@ -135,7 +177,7 @@ pub(crate) fn validate(invocation: &Invocation<'_>) -> Result<Output, Refused> {
 pub(crate) fn realize(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     let machine = machine(invocation, "PlannedSystem", true)?;
     let id = machine.id();
-    invocation.permit(Action::Configure, Some(id))?;
+    invocation.permit(Some(id))?;
     let view = invocation.world.host.validate_planned(id)?;
     if view.record.findings.iter().any(|finding| finding.severity == Severity::Error) {
         return check(invocation, id, Kind::Realize);
@@ -154,7 +196,7 @@ pub(crate) fn summaries(invocation: &Invocation<'_>) -> Result<Output, Refused> 
     if files.elements().len() > MAX_FILES {
         return Err(invalid("DefinitionFiles", format!("more than {MAX_FILES}")));
     }
-    invocation.permit(Action::Configure, None)?;
+    invocation.permit(None)?;
     let class = invocation.schema().class("Msvm_SummaryInformation");
     let class = class.ok_or_else(|| invalid("SummaryInformation", "no class"))?;
     let mut all = Vec::new();

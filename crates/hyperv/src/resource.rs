@@ -11,24 +11,25 @@ use machine::define::{AdapterEdit, MachineEdit, NewDisk};
 use machine::planned::PlannedEdit;
 use machine::position::{PositionEdit, Put};
 use machine::settings::ControllerKind;
-use machine::switch::SwitchTarget;
+use uuid::Uuid;
 use wsman::Output;
 
 use crate::define::owner_of_setting;
 use crate::ids;
 use crate::method::{Invocation, Refused, invalid};
-use crate::owner::{Machine, OwnerId};
+use crate::owner::Machine;
+use crate::planned;
 use crate::storage::{Place, sub_type};
 use crate::world::World;
 
 const PARAMETER: &str = "ResourceSettings";
 
-fn wrong(why: impl std::fmt::Display) -> Refused {
+pub(crate) fn wrong(why: impl std::fmt::Display) -> Refused {
     invalid(PARAMETER, why)
 }
 
 /// A kind of part, by its class and subtype.
-enum Part {
+pub(crate) enum Part {
     Processor,
     Memory,
     Controller(ControllerKind),
@@ -40,7 +41,7 @@ enum Part {
     Connection,
 }
 
-fn part(instance: &Instance) -> Result<Part, Refused> {
+pub(crate) fn part(instance: &Instance) -> Result<Part, Refused> {
     let sub = instance.text("ResourceSubType").unwrap_or_default();
     Ok(match instance.class.as_str() {
         "Msvm_ProcessorSettingData" => Part::Processor,
@@ -61,12 +62,12 @@ fn part(instance: &Instance) -> Result<Part, Refused> {
     })
 }
 
-fn not_here(what: &str) -> Refused {
+pub(crate) fn not_here(what: &str) -> Refused {
     Refused::new(Reason::NotSupported, format!("{what} cannot be given to a machine, or taken from it, here"))
 }
 
 /// The instance id that a property refers to.
-fn referred(instance: &Instance, property: &str) -> Result<String, Refused> {
+pub(crate) fn referred(instance: &Instance, property: &str) -> Result<String, Refused> {
     let text = instance.text(property).ok_or_else(|| wrong(format!("{property} is missing")))?;
     let path: ObjectPath = text.parse().map_err(|e| wrong(format!("{property}: {e}")))?;
     let id = path.text("InstanceID");
@@ -79,12 +80,12 @@ fn host_resource(instance: &Instance) -> Option<&str> {
     first.as_str().filter(|text| !text.is_empty())
 }
 
-fn file(world: &World, instance: &Instance) -> Result<Option<PathBuf>, Refused> {
+pub(crate) fn file(world: &World, instance: &Instance) -> Result<Option<PathBuf>, Refused> {
     host_resource(instance).map(|text| world.settings.paths.resolve(text)).transpose()
 }
 
 /// The switch that a connection names; none for one that is not plugged in.
-fn switch(world: &World, instance: &Instance) -> Result<Option<String>, Refused> {
+pub(crate) fn switch(world: &World, instance: &Instance) -> Result<Option<String>, Refused> {
     let off = instance.get("EnabledState").and_then(Value::as_u64) == Some(3);
     let Some(text) = host_resource(instance).filter(|_| !off) else { return Ok(None) };
     let path: ObjectPath = text.parse().map_err(|e| wrong(format!("HostResource: {e}")))?;
@@ -93,7 +94,7 @@ fn switch(world: &World, instance: &Instance) -> Result<Option<String>, Refused>
 }
 
 /// What a part says of its quantity.
-fn quantity(instance: &Instance) -> Option<u64> {
+pub(crate) fn quantity(instance: &Instance) -> Option<u64> {
     instance.get("VirtualQuantity").and_then(Value::as_u64)
 }
 
@@ -117,8 +118,12 @@ pub(crate) fn adapter(machine: &Machine, id: &str) -> Option<usize> {
     machine.settings().adapters.iter().position(|a| ids::guid(a.instance).eq_ignore_ascii_case(id))
 }
 
+pub(crate) fn known_adapter(machine: &Machine, id: &str) -> Result<usize, Refused> {
+    adapter(machine, id).ok_or_else(|| wrong(format!("no adapter has the id `{id}`")))
+}
+
 /// The address that an adapter's settings fix, if they do: `Some(None)` lets it be derived.
-fn mac(instance: &Instance) -> Result<Option<Option<machine::settings::Mac>>, Refused> {
+pub(crate) fn mac(instance: &Instance) -> Result<Option<Option<machine::settings::Mac>>, Refused> {
     match instance.get("StaticMacAddress").and_then(Value::as_bool) {
         None => Ok(None),
         Some(false) => Ok(Some(None)),
@@ -170,8 +175,7 @@ pub(crate) fn add_all(
             }
             Part::Connection => {
                 let id = referred(instance, "Parent")?;
-                let index =
-                    adapter(machine, &id).ok_or_else(|| wrong(format!("no adapter has the id `{id}`")))?;
+                let index = known_adapter(machine, &id)?;
                 let switch = Some(switch(world, instance)?);
                 edit.adapters.push(AdapterEdit { index, switch, ..AdapterEdit::default() });
             }
@@ -180,7 +184,7 @@ pub(crate) fn add_all(
     Ok(())
 }
 
-fn processors(instance: &Instance) -> Result<Option<u32>, Refused> {
+pub(crate) fn processors(instance: &Instance) -> Result<Option<u32>, Refused> {
     let count = quantity(instance).map(u32::try_from).transpose();
     count.map_err(|_| wrong("VirtualQuantity: too many processors"))
 }
@@ -191,17 +195,26 @@ pub(crate) fn add(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     let value = value.ok_or_else(|| invalid("AffectedConfiguration", "missing"))?;
     let path = invocation.path("AffectedConfiguration", value)?;
     let machine = owner_of_setting(invocation, "AffectedConfiguration", path.text("InstanceID"))?;
-    let Machine::Real(view) = &machine else {
-        return Err(not_here("a resource of a planned machine"));
-    };
     let resources = invocation.instances(PARAMETER)?;
     if resources.is_empty() {
         return Err(wrong("missing"));
     }
-    let mut edit = MachineEdit::default();
-    add_all(invocation.world, &machine, &resources, &mut edit)?;
     let before = ids_of(invocation, &machine);
-    let after = Machine::Real(invocation.world.host.edit(view.record.id, &edit)?);
+    let world = invocation.world;
+    let after = match &machine {
+        Machine::Real(view) => {
+            let mut edit = MachineEdit::default();
+            add_all(world, &machine, &resources, &mut edit)?;
+            Machine::Real(world.host.edit(view.record.id, &edit)?)
+        }
+        Machine::Planned(view) => {
+            let mut edit = PlannedEdit::default();
+            for resource in &resources {
+                planned::add(world, &machine, resource, &mut edit)?;
+            }
+            Machine::Planned(world.host.edit_planned(view.record.id, &edit)?)
+        }
+    };
     // What is new, in the order in which it is told; for what was changed instead, the thing itself.
     let mut new: Vec<ObjectPath> =
         ids_of(invocation, &after).into_iter().filter(|path| !before.contains(path)).collect();
@@ -246,7 +259,7 @@ pub(crate) fn modify(invocation: &Invocation<'_>) -> Result<Output, Refused> {
         Machine::Planned(view) => {
             let mut edit = PlannedEdit::default();
             for resource in &resources {
-                change_planned(invocation.world, &machine, resource, &mut edit)?;
+                planned::change(invocation.world, &machine, resource, &mut edit)?;
             }
             invocation.world.host.edit_planned(view.record.id, &edit)?;
         }
@@ -262,7 +275,7 @@ pub(crate) fn change(
     edit: &mut MachineEdit,
 ) -> Result<(), Refused> {
     let id = instance.text("InstanceID").unwrap_or_default();
-    let known = |id: &str| adapter(machine, id).ok_or_else(|| wrong(format!("no adapter has the id `{id}`")));
+    let known = |id: &str| known_adapter(machine, id);
     match part(instance)? {
         Part::Processor => edit.processors = processors(instance)?,
         Part::Memory => edit.memory_mib = quantity(instance),
@@ -288,72 +301,87 @@ pub(crate) fn change(
     Ok(())
 }
 
-/// What can be changed of a plan: how many processors and how much memory, where disks are found, where adapters lead.
-fn change_planned(
-    world: &World,
-    machine: &Machine,
-    instance: &Instance,
-    edit: &mut PlannedEdit,
-) -> Result<(), Refused> {
-    let id = instance.text("InstanceID").unwrap_or_default();
-    match part(instance)? {
-        Part::Processor => edit.processors = processors(instance)?,
-        Part::Memory => edit.memory_mib = quantity(instance),
-        Part::Disk => {
-            let path = file(world, instance)?.ok_or_else(|| wrong("HostResource is missing"))?;
-            edit.disk_dirs.extend(path.parent().map(PathBuf::from));
-        }
-        Part::Connection => {
-            let index = adapter(machine, id).ok_or_else(|| wrong(format!("no adapter has the id `{id}`")))?;
-            let source = machine.settings().adapters[index].source_switch.clone();
-            match (source, switch(world, instance)?) {
-                (Some(source), Some(target)) => {
-                    edit.switches.insert(source, SwitchTarget { target, vlan: None });
-                }
-                (None, None) => {}
-                (Some(_), None) => edit.disconnected = Some(true),
-                (None, Some(_)) => return Err(not_here("a switch for an adapter that came without one")),
-            }
-        }
-        _ => return Err(not_here("another resource of a planned machine")),
-    }
-    Ok(())
-}
-
 /// `RemoveResourceSettings`. Files of disks stay.
 pub(crate) fn remove(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     let value = invocation.given(PARAMETER).ok_or_else(|| wrong("missing"))?;
-    let mut edit = MachineEdit::default();
     let mut of: Option<Machine> = None;
-    let mut gone = Vec::new();
+    let mut paths = Vec::new();
     for reference in value.elements() {
         let path = invocation.path(PARAMETER, reference)?;
         let id = path.text("InstanceID").unwrap_or_default().to_owned();
-        let machine = match of.take() {
-            Some(machine) if ids::owner(&id) == Some(machine.id()) => machine,
+        of = match of.take() {
+            Some(machine) if ids::owner(&id) == Some(machine.id()) => Some(machine),
             Some(_) => return Err(wrong("resources of one machine at a time")),
-            None => owner_of_setting(invocation, PARAMETER, Some(&id))?,
+            None => Some(owner_of_setting(invocation, PARAMETER, Some(&id))?),
         };
-        match path.class.as_str() {
-            "Msvm_ResourceAllocationSettingData" => edit.positions.push(place(&id, Put::Nothing)?),
-            "Msvm_StorageAllocationSettingData" => {
-                let dvd = Place::parse(&id).is_some_and(|place| place.is_dvd(&machine));
-                let left = if dvd { Put::Dvd(None) } else { Put::Drive };
-                edit.positions.push(place(&id, left)?);
-            }
-            "Msvm_SyntheticEthernetPortSettingData" | "Msvm_EmulatedEthernetPortSettingData" => {
-                gone.push(
-                    adapter(&machine, &id).ok_or_else(|| wrong(format!("no adapter has the id `{id}`")))?,
-                );
-            }
-            "Msvm_EthernetPortAllocationSettingData" => {
-                let index =
-                    adapter(&machine, &id).ok_or_else(|| wrong(format!("no adapter has the id `{id}`")))?;
-                edit.adapters.push(AdapterEdit { index, switch: Some(None), ..AdapterEdit::default() });
-            }
-            other => return Err(not_here(other)),
+        paths.push((path.class, id));
+    }
+    let machine = of.ok_or_else(|| wrong("missing"))?;
+    let removed: Vec<_> =
+        paths.iter().map(|(class, id)| removed(&machine, class.as_str(), id)).collect::<Result<_, _>>()?;
+    let host = &invocation.world.host;
+    match &machine {
+        Machine::Real(view) => host.edit(view.record.id, &without(&machine, &removed)?).map(|_| ())?,
+        Machine::Planned(view) => {
+            host.edit_planned(view.record.id, &planned::without(&removed)?).map(|_| ())?;
         }
-        of = Some(machine);
+    }
+    Ok(Output::new(0_u32))
+}
+
+/// A part to take away.
+pub(crate) enum Removed<'r> {
+    /// A drive, by its id.
+    Drive(&'r str),
+    /// What is in the drive of that id.
+    Medium(&'r str),
+    /// An adapter: its number in the machine's settings, and its device instance id.
+    Adapter(usize, Uuid),
+    /// What it is plugged into.
+    Connection(usize, Uuid),
+}
+
+fn removed<'r>(machine: &Machine, class: &str, id: &'r str) -> Result<Removed<'r>, Refused> {
+    let adapter = || {
+        let index = known_adapter(machine, id)?;
+        Ok((index, machine.settings().adapters[index].instance))
+    };
+    Ok(match class {
+        "Msvm_ResourceAllocationSettingData" => Removed::Drive(id),
+        "Msvm_StorageAllocationSettingData" => Removed::Medium(id),
+        "Msvm_SyntheticEthernetPortSettingData" | "Msvm_EmulatedEthernetPortSettingData" => {
+            let (index, instance) = adapter()?;
+            Removed::Adapter(index, instance)
+        }
+        "Msvm_EthernetPortAllocationSettingData" => {
+            let (index, instance) = adapter()?;
+            Removed::Connection(index, instance)
+        }
+        other => return Err(not_here(other)),
+    })
+}
+
+/// The change of a machine that takes `removed` away.
+fn without(machine: &Machine, removed: &[Removed<'_>]) -> Result<MachineEdit, Refused> {
+    let mut edit = MachineEdit::default();
+    let mut gone = Vec::new();
+    for part in removed {
+        match part {
+            Removed::Drive(id) => edit.positions.push(place(id, Put::Nothing)?),
+            Removed::Medium(id) => {
+                let dvd = Place::parse(id).is_some_and(|place| place.is_dvd(machine));
+                let left = if dvd { Put::Dvd(None) } else { Put::Drive };
+                edit.positions.push(place(id, left)?);
+            }
+            Removed::Adapter(index, _) => gone.push(*index),
+            Removed::Connection(index, _) => {
+                edit.adapters.push(AdapterEdit {
+                    index: *index,
+                    switch: Some(None),
+                    ..AdapterEdit::default()
+                });
+            }
+        }
     }
     // Numbers shift when one goes: the last first.
     gone.sort_unstable_by(|one, other| other.cmp(one));
@@ -363,10 +391,5 @@ pub(crate) fn remove(invocation: &Invocation<'_>) -> Result<Output, Refused> {
         remove: true,
         ..AdapterEdit::default()
     }));
-    let machine = of.ok_or_else(|| wrong("missing"))?;
-    match machine.owner() {
-        OwnerId::Machine(id) => invocation.world.host.edit(id, &edit)?,
-        _ => return Err(not_here("a resource of a planned machine")),
-    };
-    Ok(Output::new(0_u32))
+    Ok(edit)
 }

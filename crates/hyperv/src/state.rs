@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::Action;
 use machine::Reason;
 use machine::power::{Request, admits};
-use machine::{Host, MachineView};
+use machine::{Cancel, Host, MachineView};
 use uuid::Uuid;
 use wsman::Output;
 
 use crate::job_class::Kind;
 use crate::method::{Invocation, Refused, invalid};
 use crate::owner::{Machine, Owner};
+use crate::tasks::Begin;
 
 /// How long a guest may take to shut down before the job says that it did not.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(300);
@@ -48,7 +48,7 @@ fn admit(view: &MachineView, request: Request) -> Result<(), Refused> {
 
 pub(crate) fn request_state_change(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     if let Owner::Machine(machine) = &invocation.owner {
-        invocation.permit(Action::Operate, Some(machine.id()))?;
+        invocation.permit(Some(machine.id()))?;
     }
     let view = called(invocation)?;
     let id = view.record.id;
@@ -80,7 +80,7 @@ pub(crate) fn request_state_change(invocation: &Invocation<'_>) -> Result<Output
         }
         Request::Start => begin(invocation, id, Kind::Start, Host::start),
         Request::Stop => begin(invocation, id, Kind::Stop, |host, id| host.stop(id)),
-        _ => begin(invocation, id, Kind::Shutdown, |host, id| host.shutdown(id, SHUTDOWN_LIMIT)),
+        _ => shut_down(invocation, id),
     }
 }
 
@@ -92,8 +92,20 @@ fn begin(
     does: fn(&Arc<Host>, Uuid) -> machine::Result<()>,
 ) -> Result<Output, Refused> {
     let host = Arc::clone(&invocation.world.host);
-    let owner = &invocation.call.principal.user;
-    let job = invocation.world.tasks.begin(kind, id, owner, move || does(&host, id).map(|()| Vec::new()))?;
+    let begin = invocation.begin(kind, id);
+    let job = invocation.world.tasks.begin(begin, move || does(&host, id).map(|()| Vec::new()))?;
+    Ok(invocation.started(job))
+}
+
+/// Asks the guest to shut down, and waits for it in a job. Whoever ends the job ends the waiting: the guest was asked.
+fn shut_down(invocation: &Invocation<'_>, id: Uuid) -> Result<Output, Refused> {
+    let host = Arc::clone(&invocation.world.host);
+    let cancel = Cancel::default();
+    let begin = Begin { cancel: Some(cancel.clone()), ..invocation.begin(Kind::Shutdown, id) };
+    let job = invocation
+        .world
+        .tasks
+        .begin(begin, move || host.shutdown_until(id, SHUTDOWN_LIMIT, &cancel).map(|()| Vec::new()))?;
     Ok(invocation.started(job))
 }
 
@@ -102,9 +114,9 @@ fn begin(
 pub(crate) fn initiate_shutdown(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     let view = called(invocation)?;
     let id = view.record.id;
-    invocation.permit(Action::Operate, Some(id))?;
+    invocation.permit(Some(id))?;
     admit(view, Request::Shutdown)?;
     // The method has no job to give; the one that is made is found by the machine it affects.
-    begin(invocation, id, Kind::Shutdown, |host, id| host.shutdown(id, SHUTDOWN_LIMIT))?;
+    shut_down(invocation, id)?;
     Ok(Output::new(0_u32))
 }

@@ -68,11 +68,11 @@ impl World {
             (_, Scope::Host) => vec![OwnerId::Host],
             (Owner::Host, _) | (Owner::Switch(_), Scope::Machine) => return Ok(self.owners(scope)),
             (owner, scope) if owner.scope() == scope => vec![owner.id()],
-            (Owner::Job(job), Scope::Machine) => {
-                job.subject.map(|id| Self::candidates(scope, id)).unwrap_or_default()
-            }
+            (Owner::Job(job), Scope::Machine) => job.affects().into_iter().collect(),
             (Owner::Machine(machine), Scope::Job) => {
-                self.jobs_of(machine.id()).into_iter().map(OwnerId::Job).collect()
+                let about =
+                    |id: &Uuid| self.job(*id).is_some_and(|job| job.affects() == Some(machine.owner()));
+                self.jobs_of(machine.id()).into_iter().filter(about).map(OwnerId::Job).collect()
             }
             (Owner::Machine(machine), Scope::Switch) => {
                 let plugged = |name: &String| {
@@ -119,11 +119,14 @@ impl World {
     }
 
     fn domain_jobs(&self, filter: &job::Filter) -> impl Iterator<Item = Uuid> + use<> {
-        self.host.jobs().list(filter).into_iter().filter(kept).map(|status| status.id.0)
+        let now = self.host.now();
+        self.host.jobs().list(filter).into_iter().filter(move |s| kept(s, now)).map(|status| status.id.0)
     }
 
     pub(crate) fn job(&self, id: Uuid) -> Option<JobView> {
-        let domain = || self.host.jobs().get(job::JobId(id)).filter(kept).map(|s| JobView::of(&s));
+        let now = self.host.now();
+        let domain =
+            || self.host.jobs().get(job::JobId(id)).filter(|s| kept(s, now)).map(|s| JobView::of(&s));
         self.tasks.get(id).or_else(domain)
     }
 
@@ -135,8 +138,8 @@ impl World {
     }
 }
 
-fn kept(status: &job::Status) -> bool {
-    !status.finished.is_some_and(expired)
+fn kept(status: &job::Status, now: jiff::Timestamp) -> bool {
+    !status.finished.is_some_and(|at| expired(at, now))
 }
 
 /// A failure of the domain where there is no return value to carry it.

@@ -71,6 +71,15 @@ impl Blobs {
         Ok(bytes)
     }
 
+    /// How many bytes `id` has.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn size(&self, id: &BlobId) -> Result<u64> {
+        let path = self.path(id);
+        fs::metadata(&path).map(|file| file.len()).map_err(|e| Error::io("look at", &path, e))
+    }
+
     fn path(&self, id: &BlobId) -> PathBuf {
         self.root.join(&id.0)
     }

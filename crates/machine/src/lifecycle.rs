@@ -11,6 +11,7 @@ use engine::{Guest, GuestErrorKind, GuestEvent, RunState, ShutdownVia};
 use uuid::Uuid;
 
 use crate::again::refuse_lost;
+use crate::cancel::Cancel;
 use crate::cell::Running;
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
@@ -260,6 +261,15 @@ impl Host {
     /// # Errors
     /// No guest runs, or it did not shut down in time (it runs on).
     pub fn shutdown(&self, id: Uuid, limit: Duration) -> Result<()> {
+        self.shutdown_until(id, limit, &Cancel::default())
+    }
+
+    /// The same, until `cancel` is told: nobody waits any longer then, and the machine is shown as running again. The guest
+    /// was asked all the same, and may yet do it.
+    ///
+    /// # Errors
+    /// As [`Self::shutdown`]; [`Reason::Timeout`] also when it was told.
+    pub fn shutdown_until(&self, id: Uuid, limit: Duration, cancel: &Cancel) -> Result<()> {
         let deadline = Instant::now() + limit;
         let (record, _) = self.record(id)?;
         let cell = self.cell(id);
@@ -269,6 +279,7 @@ impl Host {
             (running.guest.clone(), running.incarnation)
         };
         self.tell(id);
+        cancel.wakes(&cell);
         let over = |r: &Running| r.power.at_rest() || r.incarnation != incarnation;
         let back = |e: Error| {
             let mut running = cell.lock();
@@ -288,8 +299,13 @@ impl Host {
                 Err(e) if e.kind() == GuestErrorKind::Gone => left,
                 Err(e) => return Err(back(failed(&record, "shut down", e))),
             };
-            if cell.wait(patience, over) {
+            cell.wait(patience, |r| over(r) || cancel.told());
+            if over(&cell.lock()) {
                 return Ok(());
+            }
+            if cancel.told() {
+                let what = format!("nobody waits any longer for `{}` to shut down", record.settings.name);
+                return Err(back(Error::new(Reason::Timeout, what)));
             }
             if Instant::now() >= deadline {
                 break;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::disk::DiskFormat;
-use crate::settings::Profile;
+use crate::settings::{Automatic, Profile};
 use crate::switch::SwitchTarget;
 
 /// How a package's disks become the machine's.
@@ -77,6 +77,122 @@ pub struct ImportRequest {
     /// Read disks whose checksums are wrong.
     #[serde(default)]
     pub lenient: bool,
+    /// What was said of single parts.
+    #[serde(default, skip_serializing_if = "Parts::is_empty")]
+    pub parts: Parts,
+}
+
+/// What is said of single parts of a planned machine, by where they are in its configuration. It outweighs what holds for
+/// all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// Other notes.
+    #[serde(default)]
+    pub notes: Option<String>,
+    /// Other automatic actions.
+    #[serde(default)]
+    pub automatic: Option<Automatic>,
+    /// Secure Boot, on or off.
+    #[serde(default)]
+    pub secure_boot: Option<bool>,
+    /// What drives hold instead. A place that the configuration does not have is refused.
+    #[serde(default)]
+    pub drives: Vec<DriveChange>,
+    /// Where adapters lead instead, or that they go.
+    #[serde(default)]
+    pub adapters: Vec<AdapterChange>,
+}
+
+/// What a drive of a planned machine holds instead of what its configuration says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriveChange {
+    /// The controller's device instance id.
+    pub controller: Uuid,
+    /// Its number among those of that id.
+    pub number: u32,
+    /// The slot.
+    pub slot: u32,
+    /// What it is about.
+    pub holds: Holds,
+}
+
+/// What a drive of a planned machine holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Holds {
+    /// This file, wherever the configuration says that it is.
+    File(PathBuf),
+    /// Nothing; the drive stays.
+    Nothing,
+    /// The drive itself goes.
+    Gone,
+}
+
+/// What becomes of one adapter of a planned machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterChange {
+    /// Its device instance id.
+    pub instance: Uuid,
+    /// What becomes of it.
+    pub becomes: Plug,
+}
+
+/// Where an adapter leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Plug {
+    /// Into a switch of this host, or a bridge that becomes one.
+    Into(SwitchTarget),
+    /// Nowhere.
+    Out,
+    /// The adapter itself goes.
+    Gone,
+}
+
+/// Most changes of single parts that are kept of one plan.
+pub const MAX_CHANGES: usize = 256;
+
+impl Parts {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Takes over what `later` says; of each part the last word counts.
+    fn take(&mut self, later: &Self) {
+        over(&mut self.notes, &later.notes);
+        over(&mut self.automatic, &later.automatic);
+        over(&mut self.secure_boot, &later.secure_boot);
+        for change in &later.drives {
+            self.drives.retain(|c| {
+                (c.controller, c.number, c.slot) != (change.controller, change.number, change.slot)
+            });
+            self.drives.push(change.clone());
+        }
+        for change in &later.adapters {
+            self.adapters.retain(|c| c.instance != change.instance);
+            self.adapters.push(change.clone());
+        }
+    }
+
+    /// What becomes of the adapter `instance`, where something was said of it.
+    #[must_use]
+    pub fn adapter(&self, instance: Uuid) -> Option<&Plug> {
+        self.adapters.iter().find(|change| change.instance == instance).map(|change| &change.becomes)
+    }
+
+    /// Every file that it names.
+    pub(crate) fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        self.drives.iter_mut().filter_map(|change| match &mut change.holds {
+            Holds::File(path) => Some(path),
+            Holds::Nothing | Holds::Gone => None,
+        })
+    }
+}
+
+fn over<T: Clone>(into: &mut Option<T>, from: &Option<T>) {
+    if from.is_some() {
+        into.clone_from(from);
+    }
 }
 
 /// A disk of a planned machine.
@@ -203,16 +319,15 @@ pub struct PlannedEdit {
     /// Directory for the disks of a copy.
     #[serde(default)]
     pub to: Option<PathBuf>,
+    /// What is said of single parts.
+    #[serde(default)]
+    pub parts: Parts,
 }
 
 impl PlannedEdit {
     /// Writes the edit into the request it refines, from which the plan is made anew.
     pub fn apply(&self, request: &mut ImportRequest) {
-        fn over<T: Clone>(into: &mut Option<T>, from: &Option<T>) {
-            if from.is_some() {
-                into.clone_from(from);
-            }
-        }
+        request.parts.take(&self.parts);
         over(&mut request.name, &self.name);
         over(&mut request.processors, &self.processors);
         over(&mut request.memory_mib, &self.memory_mib);

@@ -8,7 +8,7 @@ use transfer::shell;
 
 use crate::config::{Configuration, SavedState};
 use crate::finding::{self, Finding, Severity};
-use crate::planned::{ImportMode, ImportRequest};
+use crate::planned::{ImportMode, ImportRequest, Plug};
 use crate::settings::{Generation, MAX_MEMORY_MIB, MAX_PROCESSORS, MIN_MEMORY_MIB, Settings, name_problem};
 use crate::switch::{
     DEFAULT_SWITCH, HYPERV_DEFAULT_SWITCH, HYPERV_DEFAULT_SWITCH_ID, SwitchKind, SwitchRecord,
@@ -70,6 +70,13 @@ pub fn refine(settings: &mut Settings, request: &ImportRequest) {
     if let Some(profile) = request.profile {
         settings.hardware.profile = profile;
     }
+    let parts = &request.parts;
+    if let Some(notes) = &parts.notes {
+        settings.notes.clone_from(notes);
+    }
+    settings.automatic = parts.automatic.unwrap_or(settings.automatic);
+    settings.firmware.secure_boot = parts.secure_boot.unwrap_or(settings.firmware.secure_boot);
+    settings.adapters.retain(|adapter| parts.adapter(adapter.instance) != Some(&Plug::Gone));
     settings.hardware.disk_bus = request.disk_bus.or(settings.hardware.disk_bus);
     settings.hardware.nic_model = request.nic_model.or(settings.hardware.nic_model);
 }
@@ -232,12 +239,22 @@ pub fn connect(
     let mut new: Vec<SwitchRecord> = Vec::new();
     for adapter in &mut settings.adapters {
         adapter.switch = None;
-        let Some(source) = adapter.source_switch.clone() else { continue };
-        if request.disconnected {
+        let own = match request.parts.adapter(adapter.instance) {
+            Some(Plug::Into(target)) => Some(target),
+            Some(Plug::Out | Plug::Gone) => continue,
+            None => None,
+        };
+        let source = match (adapter.source_switch.clone(), own) {
+            (Some(source), _) => source,
+            (None, Some(target)) => target.target.clone(),
+            (None, None) => continue,
+        };
+        if request.disconnected && own.is_none() {
             continue;
         }
         let setting = format!("_{}_/Connection/AltSwitchName", adapter.instance);
-        if let Some(target) = request.switches.get(&source).or_else(|| request.switches.get("*")) {
+        let mapped = || request.switches.get(&source).or_else(|| request.switches.get("*"));
+        if let Some(target) = own.or_else(mapped) {
             let known = switches.iter().chain(&new).any(|s| s.name == target.target);
             if !known && host.bridges.contains(&target.target) {
                 new.push(SwitchRecord::new(

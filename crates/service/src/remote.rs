@@ -191,19 +191,6 @@ pub(crate) fn serve(
     })
 }
 
-/// What kind of thing an operation that changes something does. Who may do it is decided elsewhere; this is for the log.
-fn action(operation: &str) -> Action {
-    if operation.starts_with("Export") {
-        return Action::Export;
-    }
-    let operates = ["RequestStateChange", "InitiateShutdown", "Type", "PressKey", "ReleaseKey", "Reset"];
-    if operates.iter().any(|begin| operation.starts_with(begin)) {
-        Action::Operate
-    } else {
-        Action::Configure
-    }
-}
-
 /// What clients call this host.
 pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
@@ -298,7 +285,6 @@ impl wsman::Audit for Log {
             (None, None) => "done".to_owned(),
         };
         let Principal { user, from } = principal;
-        let does = action(&done.operation).word();
-        self.audit.write(Line { user, from, does, what: &what, machine: None, end: &end }, true);
+        self.audit.write(Line { user, from, does: done.does, what: &what, machine: None, end: &end }, true);
     }
 }

@@ -143,6 +143,9 @@ pub trait Operations: Send + Sync + 'static {
         parameters: Vec<(Name, Option<Value>)>,
     ) -> Result<Output, Failure>;
 
+    /// A word for what calling `method` of `class` does, for the audit log; without a method, for changing an instance.
+    fn does(&self, namespace: &str, class: &str, method: Option<&str>) -> &'static str;
+
     /// Changes the properties that `changed` has, and gives the instance as it is then.
     ///
     /// # Errors

@@ -138,6 +138,7 @@ fn look(path: &Path) -> Result<Plan> {
         exists: &|_| false,
         ids: &uuid::Uuid::new_v4,
         target: None,
+        cancel: &machine::Cancel::default(),
     };
     plan(&request, &around).map_err(Failure::from)
 }

@@ -17,6 +17,7 @@ mod words;
 
 use std::sync::Arc;
 
+use access::Action;
 use cim::Schema;
 
 use crate::association::{Association, all, end};
@@ -140,14 +141,15 @@ const ASSOCIATIONS: &[Association] = &[
 
 /// Everything that is served.
 const METHODS: &[Method] = &[
-    method(SYSTEM, "RequestStateChange", state::request_state_change),
-    method("Msvm_ShutdownComponent", "InitiateShutdown", crate::state::initiate_shutdown),
-    method(JOB, "RequestStateChange", job_class::request_state_change),
-    method(JOB, "GetError", job_class::get_error),
-    method(JOB, "GetErrorEx", job_class::get_error_ex),
-    method(MANAGEMENT, "GetSummaryInformation", summary::get_summary_information),
-    method(MANAGEMENT, "GetVirtualSystemThumbnailImage", crate::console::thumbnail),
-    method(MANAGEMENT, "FormatError", job_class::format_error),
+    method(SYSTEM, "RequestStateChange", state::request_state_change).needs(Action::Operate),
+    method("Msvm_ShutdownComponent", "InitiateShutdown", crate::state::initiate_shutdown)
+        .needs(Action::Operate),
+    method(JOB, "RequestStateChange", job_class::request_state_change).needs(Action::Operate),
+    method(JOB, "GetError", job_class::get_error).needs(Action::See),
+    method(JOB, "GetErrorEx", job_class::get_error_ex).needs(Action::See),
+    method(MANAGEMENT, "GetSummaryInformation", summary::get_summary_information).needs(Action::See),
+    method(MANAGEMENT, "GetVirtualSystemThumbnailImage", crate::console::thumbnail).needs(Action::Operate),
+    method(MANAGEMENT, "FormatError", job_class::format_error).needs(Action::See),
     method(MANAGEMENT, "DefineVirtualSystem", setting::define),
     method(MANAGEMENT, "ModifyVirtualSystem", setting::modify),
     method(MANAGEMENT, "DestroyVirtualSystem", setting::destroy),

@@ -114,7 +114,7 @@ fn parts(invocation: &Invocation<'_>, machine: &Machine) -> Vec<ObjectPath> {
 pub(super) fn add(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     let world = invocation.world;
     let machine = words::machine(invocation, "TargetSystem")?;
-    invocation.permit(access::Action::Configure, Some(machine.id()))?;
+    invocation.permit(Some(machine.id()))?;
     let resources = resources(invocation)?;
     let mut edit = MachineEdit::default();
     let before = machine.settings().adapters.len();
@@ -142,7 +142,7 @@ pub(super) fn add(invocation: &Invocation<'_>) -> Result<Output, Refused> {
 pub(super) fn modify(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     let world = invocation.world;
     let machine = words::machine(invocation, "ComputerSystem")?;
-    invocation.permit(access::Action::Configure, Some(machine.id()))?;
+    invocation.permit(Some(machine.id()))?;
     let mut edit = MachineEdit::default();
     for instance in resources(invocation)? {
         let id = instance.text("InstanceID").unwrap_or_default().to_owned();

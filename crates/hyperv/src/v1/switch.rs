@@ -3,7 +3,6 @@
 //! The domain has no ports of their own: there is one for each adapter that is plugged in, and it has that adapter's id as
 //! its name.
 
-use access::Action;
 use cim::{Instance, ObjectPath, Value};
 use machine::settings::Adapter;
 use machine::switch::SwitchRecord;
@@ -73,7 +72,7 @@ pub(super) fn named(world: &World, text: &str) -> Result<String, Refused> {
 
 /// `CreateSwitchPort`: the path by which an adapter is plugged into the switch. Only then is there a port to be asked for.
 pub(super) fn create_port(invocation: &Invocation<'_>) -> Result<Output, Refused> {
-    invocation.permit(Action::Configure, None)?;
+    invocation.permit(None)?;
     let value = invocation.given("VirtualSwitch").ok_or_else(|| invalid("VirtualSwitch", "missing"))?;
     let path = invocation.path("VirtualSwitch", value)?;
     let id =

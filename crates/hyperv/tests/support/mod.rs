@@ -16,7 +16,7 @@ use hyperv::{Hyperv, PathMap, Root, Settings};
 use machine::define::{DefineRequest, NewDisk};
 use machine::report::HostFacts;
 use machine::settings::{Generation, Hardware};
-use machine::{Host, HostOptions, MachineView};
+use machine::{Ambient, Host, HostOptions, MachineView};
 use store::MemoryStore;
 use uuid::Uuid;
 use wsman::{Call, Failure, Operations, Output, Principal, Walk};
@@ -39,10 +39,15 @@ pub struct Lab {
 
 impl Lab {
     pub fn new() -> Self {
+        Self::within(Ambient::default())
+    }
+
+    /// One whose host takes ids, time and more from `ambient`.
+    pub fn within(ambient: Ambient) -> Self {
         let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         std::fs::create_dir(root.path().join("c")).unwrap();
         let sim = SimEngine::new();
-        let host = Host::open(HostOptions {
+        let options = HostOptions {
             data: root.path().join("data"),
             runtime: root.path().join("run"),
             store: Arc::new(MemoryStore::new()),
@@ -56,8 +61,8 @@ impl Lab {
             }),
             jobs: job::Options::default(),
             boot: Some("first".to_owned()),
-        })
-        .unwrap();
+        };
+        let host = Host::open_in(options, ambient).unwrap();
         let rule: Arc<Mutex<Rule>> = Arc::new(Mutex::new(Box::new(|_, _, _| true)));
         let asked = Arc::clone(&rule);
         let settings = Settings {

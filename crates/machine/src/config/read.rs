@@ -4,6 +4,7 @@
 //! wrong guess would give the guest another machine (no id, no `configuration` root).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use uuid::Uuid;
 use vmcx::{Entry, Tree, Value};
@@ -80,6 +81,8 @@ pub struct ConfiguredDrive {
     pub media: String,
     /// The path as the configuration has it.
     pub path: String,
+    /// The file that was named for it since, wherever the path leads.
+    pub file: Option<PathBuf>,
 }
 
 /// Why a tree is not a machine's configuration.
@@ -416,6 +419,7 @@ fn controllers(
                         disk,
                         media,
                         path,
+                        file: None,
                     });
                 }
                 if plugged.len() > MAX_DRIVES {

@@ -10,6 +10,7 @@ use transfer::source::{self, DiskFormat as Found, OpenOptions, Source};
 use uuid::Uuid;
 use vhdx::{CheckOptions, DiskKind, Image, ImageOptions};
 
+use crate::cancel::Cancel;
 use crate::config::ConfiguredDrive;
 use crate::disk::{DiskFormat, file_name};
 use crate::error::chain;
@@ -44,11 +45,17 @@ pub(super) struct Place<'a> {
     pub(super) request: &'a ImportRequest,
     /// Gives an id that nothing has.
     pub(super) ids: &'a dyn Fn() -> Uuid,
+    pub(super) cancel: &'a Cancel,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(package: &'a Package, request: &'a ImportRequest, ids: &'a dyn Fn() -> Uuid) -> Self {
-        Self { package, manifest: package.read_manifest().ok().flatten(), request, ids }
+    pub(super) fn new(
+        package: &'a Package,
+        request: &'a ImportRequest,
+        ids: &'a dyn Fn() -> Uuid,
+        cancel: &'a Cancel,
+    ) -> Self {
+        Self { package, manifest: package.read_manifest().ok().flatten(), request, ids, cancel }
     }
 }
 
@@ -95,7 +102,7 @@ pub(super) fn look(
     disk.file = Some(path.clone());
     match open(&path, place, &mut disk, &mut findings) {
         Ok(source) => {
-            match transfer::copy::measure(&*source, 0, source.size(), &|| false) {
+            match transfer::copy::measure(&*source, 0, source.size(), &|| place.cancel.told()) {
                 Ok(measured) => disk.data_bytes = measured.data,
                 Err(e) => findings.push(Finding::new(
                     finding::DISK_UNREADABLE,

@@ -7,6 +7,7 @@ use store::{Condition, Operation};
 use uuid::Uuid;
 
 use super::plan::{Plan, Surroundings, plan};
+use crate::cancel::Cancel;
 use crate::error::{Error, Reason, Result};
 use crate::finding::{Severity, Verdict};
 use crate::host::Host;
@@ -34,6 +35,10 @@ impl Host {
     /// # Errors
     /// There is no package, or its configuration is not one.
     pub fn look(&self, request: &ImportRequest) -> Result<Plan> {
+        self.look_until(request, &Cancel::default())
+    }
+
+    fn look_until(&self, request: &ImportRequest, cancel: &Cancel) -> Result<Plan> {
         let switches = self.switches()?;
         let target = request.to.clone().unwrap_or_else(|| self.data.join("machines"));
         let free = free_bytes(&target);
@@ -48,6 +53,7 @@ impl Host {
                 },
                 ids: &|| self.fresh_id(),
                 target: free.map(|free| (target, free)),
+                cancel,
             },
         )
     }
@@ -139,12 +145,16 @@ impl Host {
     /// # Errors
     /// There is none, it is being realized, or its package went away.
     pub fn edit_planned(&self, id: Uuid, edit: &PlannedEdit) -> Result<PlannedView> {
+        self.edit_planned_until(id, edit, &Cancel::default())
+    }
+
+    fn edit_planned_until(&self, id: Uuid, edit: &PlannedEdit, cancel: &Cancel) -> Result<PlannedView> {
         let (old, revision) = self.planned_record(id)?;
         self.refuse_busy(id, "change")?;
         let mut request = old.request.clone();
         edit.apply(&mut request);
         let request = absolute(&request)?;
-        let found = self.look(&request)?;
+        let found = self.look_until(&request, cancel)?;
         let origin = self.keep_origin(&found)?;
         let mut new = planned(self.now(), &request, found, origin);
         // The id was given at import: editing something else does not mint another.
@@ -179,7 +189,15 @@ impl Host {
     /// # Errors
     /// As [`Self::edit_planned`].
     pub fn validate_planned(&self, id: Uuid) -> Result<PlannedView> {
-        self.edit_planned(id, &PlannedEdit::default())
+        self.validate_planned_until(id, &Cancel::default())
+    }
+
+    /// The same, until `cancel` is told: the plan is then as it was.
+    ///
+    /// # Errors
+    /// As [`Self::edit_planned`]; [`Reason::Timeout`] when it was told.
+    pub fn validate_planned_until(&self, id: Uuid, cancel: &Cancel) -> Result<PlannedView> {
+        self.edit_planned_until(id, &PlannedEdit::default(), cancel)
     }
 
     /// Makes planned machine `id` a machine: a job that copies or overlays its disks.
@@ -264,7 +282,7 @@ fn form_name(form: vmcx::Form) -> &'static str {
 fn absolute(request: &ImportRequest) -> Result<ImportRequest> {
     let mut request = request.clone();
     let paths = std::iter::once(&mut request.path).chain(&mut request.to).chain(&mut request.disk_dirs);
-    for path in paths {
+    for path in paths.chain(request.parts.files()) {
         *path = std::path::absolute(&*path).map_err(|e| Error::io("find", path, e))?;
     }
     Ok(request)

@@ -5,16 +5,20 @@ use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use transfer::package::{Package, Resolver};
+use transfer::package::{DiskNotFound, Package, Resolver};
 use uuid::Uuid;
 use vmcx::vmgs;
 
 use super::{disk, drivers, state};
-use crate::config::{self, Configuration, SavedState};
+use crate::cancel::Cancel;
+use crate::config::{self, Configuration, ConfiguredDrive, SavedState};
 use crate::disk::DiskFormat;
 use crate::error::{Error, Reason, Result, chain};
 use crate::finding::{self, Finding, Severity, Verdict};
-use crate::planned::{ImportMode, ImportRequest, PlannedDisk, PlannedState};
+use crate::planned::{
+    DriveChange, Holds, ImportMode, ImportRequest, MAX_CHANGES, Parts, PlannedDisk, PlannedState,
+};
+use crate::position::EMPTY_DRIVE;
 use crate::report::{self, HostFacts};
 use crate::saved::Offers;
 use crate::settings::{Generation, Media, Settings};
@@ -45,6 +49,8 @@ pub struct Surroundings<'a> {
     pub ids: &'a dyn Fn() -> Uuid,
     /// Where disks of a copy go, and how many bytes are free there; `None` skips the check.
     pub target: Option<(PathBuf, u64)>,
+    /// Breaks off the look at the disks, which may be large.
+    pub cancel: &'a Cancel,
 }
 
 /// A package, looked at.
@@ -85,7 +91,7 @@ impl Plan {
 /// Looks at the package that `request` names. Nothing is written anywhere.
 ///
 /// # Errors
-/// There is no package, or its configuration is not one. What is wrong with the *machine* is in the findings.
+/// There is no package, its configuration is not one, or the look was broken off. What is wrong with the *machine* is in the findings.
 pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> {
     let package = Package::open(&request.path).map_err(|e| {
         let hint = e.advice().map(str::to_owned);
@@ -137,6 +143,7 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
     };
 
     renew_disks(&mut configuration, around.ids);
+    put_into_drives(&mut configuration, &request.parts)?;
     let mut settings = configuration.settings.clone();
     report::refine(&mut settings, request);
     let id = request.id.unwrap_or_else(|| if request.new_id { (around.ids)() } else { configuration.id });
@@ -169,13 +176,16 @@ pub fn plan(request: &ImportRequest, around: &Surroundings<'_>) -> Result<Plan> 
     let old_firmware = guest_state_findings(&configuration, &settings, guest_state.as_deref(), &mut findings);
     let known = old_firmware || super::firmware::configured_entries(&configuration.nvram) > 0;
     let mut resolver = package.resolver(&request.disk_dirs);
-    let place = disk::Place::new(&package, request, around.ids);
+    let place = disk::Place::new(&package, request, around.ids, around.cancel);
     let saved = if request.discard_saved_state { state::Found::Nothing } else { state::find(&package) };
     if let state::Found::State(saved) = &saved {
         saved.prepare(&mut settings, request);
     }
     let (mut disks, contents) =
         look_at_disks(&configuration, &place, &mut resolver, &mut settings, &mut findings, known);
+    if around.cancel.told() {
+        return Err(Error::new(Reason::Timeout, "the look at the package was broken off"));
+    }
     dvds(&configuration, &mut resolver, request, &mut settings, &mut findings);
     let seen = drivers::Seen { disks: &disks, contents: &contents };
     let kept = settings.hardware;
@@ -234,6 +244,69 @@ fn renew_disks(configuration: &mut Configuration, ids: &dyn Fn() -> Uuid) {
             }
         }
     }
+}
+
+/// What drives hold instead of what the configuration says.
+fn put_into_drives(configuration: &mut Configuration, parts: &Parts) -> Result<()> {
+    if parts.drives.len() + parts.adapters.len() > MAX_CHANGES {
+        let what = format!("more than {MAX_CHANGES} changes of single parts");
+        return Err(Error::new(Reason::InvalidArgument, what));
+    }
+    for DriveChange { controller, number, slot, holds } in &parts.drives {
+        let controllers = &mut configuration.settings.controllers;
+        let plugged = controllers.iter_mut().find(|c| c.instance == *controller && c.number == *number);
+        let drive = plugged.and_then(|c| {
+            let at = c.drives.iter().position(|d| d.slot == *slot)?;
+            Some((c, at))
+        });
+        let Some((plugged, at)) = drive else {
+            let what =
+                format!("the configuration has no drive {slot} on controller {number} of {controller}");
+            return Err(Error::new(Reason::InvalidArgument, what));
+        };
+        let drives = &mut configuration.drives;
+        let there = |d: &ConfiguredDrive| (d.controller, d.number, d.slot) == (*controller, *number, *slot);
+        match holds {
+            Holds::Gone => {
+                plugged.drives.remove(at);
+                drives.retain(|d| !there(d));
+            }
+            Holds::Nothing => {
+                let media = &mut plugged.drives[at].media;
+                *media = match media {
+                    Media::Dvd { .. } => Media::Dvd { image: None },
+                    _ => Media::Other { kind: EMPTY_DRIVE.to_owned() },
+                };
+                drives.retain(|d| !there(d));
+            }
+            Holds::File(file) => match (&plugged.drives[at].media, drives.iter_mut().find(|d| there(d))) {
+                (Media::Disk { .. } | Media::Dvd { .. }, Some(drive)) => drive.file = Some(file.clone()),
+                (Media::Dvd { .. }, None) => drives.push(ConfiguredDrive {
+                    key: format!("_{controller}_/controller{number}/drive{slot}"),
+                    kind: plugged.kind,
+                    controller: *controller,
+                    number: *number,
+                    slot: *slot,
+                    disk: None,
+                    media: "ISO".to_owned(),
+                    path: file.display().to_string(),
+                    file: Some(file.clone()),
+                }),
+                _ => {
+                    let what =
+                        format!("drive {slot} on controller {number} of {controller} came without a disk");
+                    return Err(Error::new(Reason::NotSupported, what)
+                        .hint("give it one once the machine is realized"));
+                }
+            },
+        }
+    }
+    Ok(())
+}
+
+/// The file of a drive: the one that was named for it, else the one that its path leads to.
+fn file_of(drive: &ConfiguredDrive, resolver: &mut Resolver) -> std::result::Result<PathBuf, DiskNotFound> {
+    drive.file.clone().map_or_else(|| resolver.find(&drive.path), Ok)
 }
 
 /// What no record could hold: said before anything is copied, not after.
@@ -357,7 +430,7 @@ fn look_at_disks(
     let mut contents = Vec::new();
     for drive in &configuration.drives {
         let Some(id) = drive.disk else { continue };
-        if drive.path.is_empty() {
+        if drive.path.is_empty() && drive.file.is_none() {
             // A drive without a file: hand-made templates have them. Nothing is plugged in.
             for d in settings.controllers.iter_mut().flat_map(|c| &mut c.drives) {
                 if d.media == (Media::Disk { disk: id }) {
@@ -367,12 +440,12 @@ fn look_at_disks(
             continue;
         }
         // What is beyond that is counted, but not looked at.
-        if disks.len() > MAX_DISKS {
+        if disks.len() > MAX_DISKS || place.cancel.told() {
             disks.push(disk::unseen(drive, id, place));
             contents.push(None);
             continue;
         }
-        let look = disk::look(drive, id, resolver.find(&drive.path), place);
+        let look = disk::look(drive, id, file_of(drive, resolver), place);
         findings.extend(look.findings);
         let mut disk = look.disk;
         if let Some(other) = disks.iter().find(|other| same(&disk, other)) {
@@ -425,7 +498,7 @@ fn dvds(
     findings: &mut Vec<Finding>,
 ) {
     for drive in configuration.drives.iter().filter(|d| d.media == "ISO" && !d.path.is_empty()) {
-        let Ok(path) = resolver.find(&drive.path) else {
+        let Ok(path) = file_of(drive, resolver) else {
             findings.push(Finding::new(
                 finding::DVD_MISSING,
                 Severity::Info,

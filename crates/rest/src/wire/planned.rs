@@ -242,6 +242,7 @@ impl TryFrom<PlannedEdit> for planned::PlannedEdit {
             disk_bus: parse_option("disk bus", e.disk_bus.as_deref())?,
             nic_model: parse_option("adapter model", e.nic_model.as_deref())?,
             to: e.to,
+            parts: planned::Parts::default(),
         })
     }
 }

@@ -31,8 +31,9 @@ impl Turn<'_> {
             }
         }
         let parameters = subject.decoder(self.responder).parameters(self.request.body, &method.parameters)?;
-        done.changes = true;
         let operations = &self.responder.operations;
+        done.changes = true;
+        done.does = operations.does(subject.namespace, path.class.as_str(), Some(method.name.as_str()));
         let output =
             operations.invoke(self.call, subject.namespace, &path, method.name.as_str(), parameters)?;
         done.returned = output.returned.as_integer().and_then(|code| code.try_into().ok());

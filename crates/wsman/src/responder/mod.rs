@@ -70,6 +70,8 @@ pub struct Done {
     pub target: String,
     /// True for what may have changed something.
     pub changes: bool,
+    /// What kind of thing that is, in the word of whoever has the instances; empty where nothing may have changed.
+    pub does: &'static str,
     /// What a method returned, where one was called.
     pub returned: Option<i64>,
     /// The code and reason of the fault, where it ended in one.

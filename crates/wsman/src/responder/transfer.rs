@@ -51,6 +51,7 @@ impl Turn<'_> {
             current
         } else {
             done.changes = true;
+            done.does = operations.does(subject.namespace, path.class.as_str(), None);
             operations.modify(self.call, subject.namespace, &path, &changed)?
         };
         self.represented(&subject, &now, "PutResponse")

@@ -221,6 +221,10 @@ fn machine(id: &str, name: &str, state: u16) -> Instance {
 }
 
 impl Operations for Memory {
+    fn does(&self, _: &str, _: &str, method: Option<&str>) -> &'static str {
+        if method.is_some() { "call" } else { "change" }
+    }
+
     fn schema(&self, namespace: &str) -> Option<&Schema> {
         namespace.eq_ignore_ascii_case(NAMESPACE).then_some(&self.schema)
     }
