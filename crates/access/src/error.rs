@@ -1,5 +1,6 @@
 //! Why the list of users could not be read or changed.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// What kind of failure it is; an edge maps it to its own codes.
@@ -15,6 +16,8 @@ pub enum ErrorKind {
     Conflict,
     /// The store failed, or a record in it is damaged.
     Store,
+    /// The key file that NT hashes are sealed under cannot be used, or is not the one that it was.
+    Key,
 }
 
 /// A refusal or failure of [`Users`](crate::Users).
@@ -22,7 +25,7 @@ pub enum ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     message: String,
-    hint: Option<&'static str>,
+    hint: Option<Cow<'static, str>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -31,8 +34,8 @@ impl Error {
         Self { kind, message: message.into(), hint: None, source: None }
     }
 
-    pub(crate) fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = Some(hint);
+    pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
@@ -50,7 +53,7 @@ impl Error {
     /// What to do next, where something is known to help.
     #[must_use]
     pub fn hint_text(&self) -> Option<&str> {
-        self.hint
+        self.hint.as_deref()
     }
 }
 

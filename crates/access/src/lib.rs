@@ -3,6 +3,7 @@
 //! ```text
 //!  a request over TCP ── name and password ──> Users::authenticate ──> Identity ──┐
 //!                     ── certificate ────────> Users::by_certificate ─> Identity ──┤── Identity::may(action, machine)
+//!                     ── proof by NT hash ───> Users::by_nt_hash ─────> Identity ──┤
 //!  a request over the socket ── the kernel's word ─────> Identity::local ─────────┘
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! * [`policy`]: actions, roles, grants, and the one function that decides.
 //! * [`users`]: the list of users in the store, and proving to be one of them.
 //! * [`password`]: how a password is kept (argon2id).
+//! * [`nt_hash`]: how the NT hash of those who sign in by NTLM is kept (sealed under a key file).
 //! * [`lockout`]: how many guesses somebody has.
 //! * [`audit`]: the log of who did what, one JSON line each.
 
@@ -20,6 +22,7 @@
 pub mod audit;
 pub mod error;
 pub mod lockout;
+pub mod nt_hash;
 pub mod password;
 pub mod policy;
 pub mod users;

@@ -4,9 +4,13 @@
 //! purpose; clients of Basic authentication send it with every request, so a password that was right is remembered for
 //! [`REMEMBERED`], as a keyed hash whose key is only in this process, and forgotten with every change of the user.
 //!
+//! An NT hash is kept for those only whom somebody enabled for NTLM, one by one: whoever has it is as good as one who has the
+//! password (see [`nt_hash`]). A new password renews it.
+//!
 //! A grant for a machine stays when the machine is deleted: it comes back with the machine, as backups expect.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +21,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
 use crate::lockout::Lockout;
+use crate::nt_hash::{self, KeyFile};
 use crate::password;
 use crate::policy::{Grant, Identity};
 
@@ -49,6 +54,9 @@ pub struct User {
     /// The password's argon2id hash; none for a user that only has certificates.
     #[serde(default)]
     pub password: Option<String>,
+    /// The NT hash of the same password, sealed under the key file; none for a user that is not enabled for NTLM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nt_hash: Option<String>,
     /// Client certificates that are this user, by their SHA-256 in lower-case hexadecimal. Windows' own thumbprints are
     /// SHA-1, for which two certificates can be made alike.
     #[serde(default)]
@@ -74,6 +82,8 @@ pub struct User {
 pub struct Change {
     /// A new password.
     pub password: Option<String>,
+    /// Whether the user may sign in by NTLM. Enabling takes the password in the same change, since the NT hash comes from it.
+    pub ntlm: Option<bool>,
     /// What is granted everywhere.
     pub grant: Option<Grant>,
     /// What is granted for single machines; an empty grant takes it away.
@@ -100,6 +110,7 @@ pub enum Refusal {
 /// The list of users.
 pub struct Users {
     store: Arc<dyn Store>,
+    key_file: Option<KeyFile>,
     lockout: Lockout,
     gate: Gate,
     remembered: Mutex<HashMap<String, Remembered>>,
@@ -120,11 +131,20 @@ impl Users {
         secret[16..].copy_from_slice(Uuid::new_v4().as_bytes());
         Self {
             store,
+            key_file: None,
             lockout: Lockout::default(),
             gate: Gate::default(),
             remembered: Mutex::default(),
             secret,
         }
+    }
+
+    /// With a file for the key that NT hashes are sealed under. It is made when the first user is enabled for NTLM; without
+    /// one none can be.
+    #[must_use]
+    pub fn with_key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_file = Some(KeyFile::new(path));
+        self
     }
 
     /// All users, by name.
@@ -171,6 +191,7 @@ impl Users {
             version: 1,
             name: name.to_owned(),
             password: None,
+            nt_hash: None,
             certificates: Vec::new(),
             grant: Grant::default(),
             machines: BTreeMap::new(),
@@ -219,29 +240,68 @@ impl Users {
     /// # Errors
     /// See [`Refusal`].
     pub fn authenticate(&self, name: &str, password: &str, now: Instant) -> Result<Identity, Refusal> {
-        let name = name.rsplit('\\').next().unwrap_or(name).to_ascii_lowercase();
-        // Counted by the name as it is looked up; one that cannot be a user's shares one counter, so that nothing long is kept.
-        let counted = if check_name(&name).is_ok() { name.as_str() } else { "" };
-        if let Some(left) = self.lockout.waits(counted, now) {
-            return Err(Refusal::Wait(left));
-        }
-        let found = if counted.is_empty() { None } else { self.read(&name).map_err(Refusal::Failed)? };
-        let (user, revision) = match found {
-            Some((user, revision)) => (Some(user), revision),
-            None => (None, 0),
-        };
+        let Sought { name, counted, found } = self.seek(name, now)?;
+        let (user, revision) = found.map_or((None, 0), |(user, revision)| (Some(user), revision));
         let proof = self.proof(&name, revision, password);
         let known = user.is_some() && self.remembers(&name, proof, now);
         let right = known || {
             let _turn = self.gate.wait();
             password::check(password, user.as_ref().and_then(|user| user.password.as_deref()))
         };
-        match user.filter(|user| right && !user.disabled) {
+        let identity = self.judge(user.filter(|_| right), &counted, now)?;
+        if !known {
+            self.remember(name, proof, now);
+        }
+        Ok(identity)
+    }
+
+    /// Lets somebody in who proves to know the NT hash of the password: `proves` is given the hash and says whether it does.
+    /// Whoever is not enabled for NTLM has none, and guesses count as those of a password do.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; the key file cannot be used, or is not the one that the hash was sealed under.
+    pub fn by_nt_hash(
+        &self,
+        name: &str,
+        proves: impl Fn(&[u8; 16]) -> bool,
+        now: Instant,
+    ) -> Result<Identity, Refusal> {
+        let Sought { counted, found, .. } = self.seek(name, now)?;
+        let user = found.map(|(user, _)| user);
+        let nt_hash = match user.as_ref().and_then(|user| Some((user, user.nt_hash.as_deref()?))) {
+            Some((user, sealed)) => Some(self.unsealed(user, sealed).map_err(Refusal::Failed)?),
+            None => None,
+        };
+        // As much work for nobody as for somebody.
+        let right = proves(nt_hash.as_ref().unwrap_or(&[0; 16])) && nt_hash.is_some();
+        self.judge(user.filter(|_| right), &counted, now)
+    }
+
+    /// Whether anybody is enabled for NTLM.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn any_nt_hash(&self) -> Result<bool, Error> {
+        Ok(self.list()?.iter().any(|user| user.nt_hash.is_some() && !user.disabled))
+    }
+
+    /// Looks for whom somebody claims to be, unless that name has to wait.
+    fn seek(&self, name: &str, now: Instant) -> Result<Sought, Refusal> {
+        let name = name.rsplit('\\').next().unwrap_or(name).to_ascii_lowercase();
+        // Counted by the name as it is looked up; one that cannot be a user's shares one counter, so that nothing long is kept.
+        let counted = if check_name(&name).is_ok() { name.clone() } else { String::new() };
+        if let Some(left) = self.lockout.waits(&counted, now) {
+            return Err(Refusal::Wait(left));
+        }
+        let found = if counted.is_empty() { None } else { self.read(&name).map_err(Refusal::Failed)? };
+        Ok(Sought { name, counted, found })
+    }
+
+    /// Counts a guess, and lets in whoever was right and is not kept out.
+    fn judge(&self, right: Option<User>, counted: &str, now: Instant) -> Result<Identity, Refusal> {
+        match right.filter(|user| !user.disabled) {
             Some(user) => {
                 self.lockout.right(counted);
-                if !known {
-                    self.remember(name, proof, now);
-                }
                 Ok(Identity::of(&user))
             }
             None => {
@@ -249,6 +309,18 @@ impl Users {
                 Err(Refusal::Wrong)
             }
         }
+    }
+
+    fn unsealed(&self, user: &User, sealed: &str) -> Result<[u8; 16], Error> {
+        let key_file = self.key_file.as_ref().ok_or_else(no_key_file)?;
+        key_file.open(&owner(user), sealed).map_err(|e| {
+            let name = &user.name;
+            // What the key file's own trouble is helped by comes first.
+            if e.hint_text().is_some() {
+                return e;
+            }
+            e.hint(format!("the password is needed to make it anew: slipway user set {name} --ntlm"))
+        })
     }
 
     /// Lets somebody in whose client certificate was proven, by its SHA-256 in hexadecimal.
@@ -278,6 +350,22 @@ impl Users {
         if let Some(password) = &change.password {
             let _turn = self.gate.wait();
             user.password = Some(password::hash(password)?);
+        }
+        let wanted = change.ntlm.unwrap_or(change.password.is_some() && user.nt_hash.is_some());
+        match (wanted, &change.password) {
+            (true, Some(password)) => {
+                let key_file = self.key_file.as_ref().ok_or_else(no_key_file)?;
+                user.nt_hash = Some(key_file.seal(&owner(&user), &nt_hash::of(password))?);
+            }
+            (true, None) => {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    "enabling NTLM takes the user's password, which is not kept",
+                )
+                .hint("give it in the same change: `slipway user set NAME --ntlm` asks for it"));
+            }
+            (false, _) if change.ntlm == Some(false) => user.nt_hash = None,
+            (false, _) => {}
         }
         if let Some(grant) = change.grant {
             user.grant = grant;
@@ -360,6 +448,24 @@ impl std::fmt::Debug for Users {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Users").finish_non_exhaustive()
     }
+}
+
+/// Whom somebody claims to be.
+struct Sought {
+    name: String,
+    /// The name that guesses are counted by.
+    counted: String,
+    found: Option<(User, u64)>,
+}
+
+/// Whose an NT hash is, so that it is nobody else's: the name, and the password as it is kept. A password that was changed by
+/// a program that knows nothing of NT hashes leaves one that does not open.
+fn owner(user: &User) -> String {
+    format!("{}\n{}", user.name.to_ascii_lowercase(), user.password.as_deref().unwrap_or_default())
+}
+
+fn no_key_file() -> Error {
+    Error::new(ErrorKind::Invalid, "NT hashes are not kept here")
 }
 
 /// Lets a few through at a time.

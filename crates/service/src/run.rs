@@ -24,6 +24,8 @@ use crate::simulation::{self, Simulated};
 const JOB_GRACE: Duration = Duration::from_secs(20);
 /// The audit log's name in the data directory.
 const AUDIT: &str = "audit.log";
+/// The key of NT hashes, in the data directory.
+const NT_HASH_KEY: &str = "ntlm.key";
 /// How often old jobs are forgotten.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Threads that talk to clients; the work is done on blocking ones.
@@ -145,7 +147,8 @@ fn serve<F: Future<Output = ()> + Send + 'static>(
 ) -> Result<(), ServeError> {
     let runtime = places::runtime(&options.data, &options.socket)?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let users = Arc::new(access::Users::new(Arc::clone(&store)));
+    let users = access::Users::new(Arc::clone(&store)).with_key_file(options.data.join(NT_HASH_KEY));
+    let users = Arc::new(users);
     let audit = Arc::new(access::Audit::new(options.data.join(AUDIT)));
     let given = scenario.is_some();
     let simulated = match options.engine {

@@ -22,7 +22,7 @@ const MAX_FILE: u64 = 4096;
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
     /// Add a user
-    #[command(after_help = examples!("slipway user add ada --grant administrator", "slipway user add backup --grant reader+export --password-file -", "slipway user add kim --machine web=operator"))]
+    #[command(after_help = examples!("slipway user add ada --grant administrator", "slipway user add backup --grant reader+export --password-file -", "slipway user add kim --machine web=operator", "slipway user add win --grant operator --ntlm"))]
     Add {
         /// Its name
         name: String,
@@ -36,6 +36,9 @@ pub(crate) enum UserCommand {
         /// Ask for a new password
         #[arg(long, conflicts_with = "password_file")]
         password: bool,
+        /// Let the user sign in by NTLM no longer
+        #[arg(long, conflicts_with = "ntlm")]
+        no_ntlm: bool,
         /// Keep the user out
         #[arg(long, conflicts_with = "enable")]
         disable: bool,
@@ -79,19 +82,24 @@ pub(crate) struct EditArgs {
     /// Read the password from the first line of a file; `-` is standard input
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// Let the user sign in by NTLM too, which takes its password: an NT hash of it is kept
+    #[arg(long)]
+    ntlm: bool,
 }
 
 /// `user …`.
 pub(crate) async fn user(s: &Session, command: UserCommand) -> Result {
     match command {
         UserCommand::Add { name, edit } => {
-            let ask = edit.password_file.is_none() && edit.certificates.is_empty();
+            let ask = edit.ntlm || edit.certificates.is_empty();
             let edit = edit.wire(ask)?;
             show(s.printer, &s.client.add_user(&NewUser { name, edit }).await?)
         }
-        UserCommand::Set { name, password, disable, enable, remove_certificates, edit } => {
+        UserCommand::Set { name, password, no_ntlm, disable, enable, remove_certificates, edit } => {
             let disabled = (disable || enable).then_some(disable);
-            let edit = UserEdit { remove_certificates, disabled, ..edit.wire(password)? };
+            let ntlm = (no_ntlm || edit.ntlm).then_some(edit.ntlm);
+            let ask = password || edit.ntlm;
+            let edit = UserEdit { remove_certificates, disabled, ntlm, ..edit.wire(ask)? };
             show(s.printer, &s.client.edit_user(&name, &edit).await?)
         }
         UserCommand::List => list(s.printer, &s.client.users().await?),
@@ -114,6 +122,7 @@ impl EditArgs {
         };
         Ok(UserEdit {
             password,
+            ntlm: self.ntlm.then_some(true),
             grant: self.grant,
             machines,
             add_certificates: self.certificates,
@@ -222,12 +231,11 @@ fn show(printer: Printer, user: &User) -> Result {
 }
 
 fn proof(user: &User) -> String {
-    match (user.disabled, user.password, user.certificates.is_empty()) {
-        (true, _, _) => "kept out",
-        (_, true, true) => "password",
-        (_, true, false) => "password or certificate",
-        (_, false, false) => "certificate",
-        (_, false, true) => "nothing",
+    if user.disabled {
+        return "kept out".to_owned();
     }
-    .to_owned()
+    let ways =
+        [(user.password, "password"), (user.ntlm, "NTLM"), (!user.certificates.is_empty(), "certificate")];
+    let ways: Vec<&str> = ways.into_iter().filter_map(|(has, way)| has.then_some(way)).collect();
+    if ways.is_empty() { "nothing".to_owned() } else { ways.join(" or ") }
 }

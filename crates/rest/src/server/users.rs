@@ -18,7 +18,7 @@ impl From<access::Error> for Refusal {
             ErrorKind::AlreadyExists => Reason::AlreadyExists,
             ErrorKind::Invalid => Reason::InvalidArgument,
             ErrorKind::Conflict => Reason::Busy,
-            ErrorKind::Store => Reason::Store,
+            ErrorKind::Store | ErrorKind::Key => Reason::Store,
         };
         let refusal = Self::new(reason, e.to_string());
         match e.hint_text() {
@@ -105,6 +105,7 @@ fn change(host: &Host, edit: UserEdit) -> Result<Result<Change, access::Error>, 
     };
     Ok(Ok(Change {
         password: edit.password,
+        ntlm: edit.ntlm,
         grant,
         machines,
         add_certificates: edit.add_certificates,

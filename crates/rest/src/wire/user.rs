@@ -18,6 +18,9 @@ pub struct User {
     pub machines: BTreeMap<Uuid, String>,
     /// Whether there is a password.
     pub password: bool,
+    /// Whether the user may sign in by NTLM, with the same password.
+    #[serde(default)]
+    pub ntlm: bool,
     /// Client certificates that are this user, by their SHA-256 in hexadecimal.
     #[serde(default)]
     pub certificates: Vec<String>,
@@ -61,6 +64,10 @@ pub struct UserEdit {
     /// A new password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+    /// Whether the user may sign in by NTLM. `true` takes the password in the same request, since the NT hash comes from it;
+    /// a new password without a word about it leaves it as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ntlm: Option<bool>,
     /// As [`User::grant`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,
@@ -85,6 +92,7 @@ impl From<access::User> for User {
             grant: user.grant.to_string(),
             machines: user.machines.into_iter().map(|(id, grant)| (id, grant.to_string())).collect(),
             password: user.password.is_some(),
+            ntlm: user.nt_hash.is_some(),
             certificates: user.certificates,
             disabled: user.disabled,
             created: user.created.to_string(),
