@@ -115,15 +115,17 @@ class Hyperv:
     def __init__(self, url=None, password=None):
         url = urllib.parse.urlsplit(url or os.environ["HYPERV_URL"])
         secure = url.scheme == "https"
+        auth = os.environ.get("HYPERV_AUTH", "basic")
         self.wsman = WSMan(
             url.hostname,
             port=url.port or (5986 if secure else 5985),
             username=urllib.parse.unquote(url.username or "administrator"),
             password=password or os.environ.get("HYPERV_PASSWORD", ""),
             ssl=secure,
-            auth="basic",
+            auth=auth,
             cert_validation=not os.environ.get("HYPERV_INSECURE"),
-            encryption="never",
+            # Negotiate without TLS seals every message; Basic cannot.
+            encryption="never" if auth == "basic" else "auto",
         )
 
     def get(self, class_name, namespace=NAMESPACE, **keys):

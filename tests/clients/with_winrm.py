@@ -11,7 +11,7 @@ from winrm.protocol import Protocol
 url = urllib.parse.urlsplit(os.environ["HYPERV_URL"])
 protocol = Protocol(
     endpoint=f"{url.scheme}://{url.hostname}:{url.port}/wsman",
-    transport="basic",
+    transport=os.environ.get("HYPERV_AUTH", "basic"),
     username=url.username,
     password=os.environ["HYPERV_PASSWORD"],
     server_cert_validation="ignore",

@@ -12,7 +12,7 @@ use access::{Action, Audit, Identity, Users};
 use machine::Host;
 use uuid::Uuid;
 use wsman::Principal;
-use wsman::server::{self, Basic, Limits, Listener, Proof, Refusal, Watchman, tls};
+use wsman::server::{self, Authenticator, Basic, Limits, Listener, Negotiate, Proof, Refusal, Watchman, tls};
 
 use crate::error::{ServeError, ServeErrorKind as Kind};
 
@@ -163,8 +163,9 @@ pub(crate) fn serve(
     let (wsman_log, cimxml_log) = (log(Protocol::Wsman), log(Protocol::CimXml));
     let wsman = wsman::Responder::new(Arc::clone(&operations), Arc::clone(&wsman_log) as _, settings);
     let cimxml = cimxml::Responder::new(operations, Arc::clone(&cimxml_log) as _, host_name());
-    let basic = Arc::new(authenticator(Arc::clone(&users), remote.allow_unencrypted));
-    let authenticator = Arc::new(authenticator(users, remote.allow_unencrypted));
+    let unencrypted = remote.allow_unencrypted;
+    let by_password = Arc::new(basic(Arc::clone(&users), unencrypted));
+    let by_any = Arc::new(negotiate(users, unencrypted));
     let (mut at_wsman, mut at_cimxml) = (Vec::new(), Vec::new());
     for (protocol, listener) in doors {
         match protocol {
@@ -178,10 +179,9 @@ pub(crate) fn serve(
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
     let limits = Limits::default();
-    let first =
-        server::serve(at_wsman, Arc::new(wsman), authenticator, wsman_log, limits, told(stopped.clone()));
+    let first = server::serve(at_wsman, Arc::new(wsman), by_any, wsman_log, limits, told(stopped.clone()));
     // CIM-XML knows no sealing: a name and its password, or a certificate.
-    let second = server::serve(at_cimxml, Arc::new(cimxml), basic, cimxml_log, limits, told(stopped));
+    let second = server::serve(at_cimxml, Arc::new(cimxml), by_password, cimxml_log, limits, told(stopped));
     Ok(async move {
         let stop = async {
             stop.await;
@@ -196,8 +196,8 @@ pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The users of the list, as the protocol asks for them.
-pub(crate) fn authenticator(
+/// The users of the list, as the protocols ask for them.
+fn basic(
     users: Arc<Users>,
     unencrypted: bool,
 ) -> Basic<impl Fn(Proof<'_>) -> Result<String, Refusal> + Send + Sync> {
@@ -205,21 +205,50 @@ pub(crate) fn authenticator(
         let proven = match proof {
             Proof::Password { user, password } => users.authenticate(user, password, Instant::now()),
             Proof::Certificate(thumbprint) => users.by_certificate(thumbprint),
-            // Nobody has an NT hash yet, and Negotiate is not offered.
-            Proof::NtHash { .. } => Err(access::Refusal::Wrong),
+            Proof::NtHash { user, proves } => users.by_nt_hash(user, proves, Instant::now()),
+        };
+        let unknown = match proof {
+            Proof::NtHash { .. } => "unknown, not enabled for NTLM, or not the password",
+            _ => "unknown, or not the password",
         };
         proven.map(|identity| identity.name().to_owned()).map_err(|refusal| match refusal {
-            access::Refusal::Wrong => Refusal { why: "unknown, or not the password".to_owned(), wait: None },
+            access::Refusal::Wrong => Refusal { why: unknown.to_owned(), wait: None },
             access::Refusal::Wait(left) => {
                 Refusal { why: "too many wrong passwords".to_owned(), wait: Some(left) }
             }
             access::Refusal::Failed(e) => {
-                tracing::error!("users cannot be looked up: {}", machine::chain(&e));
-                Refusal { why: "the list of users cannot be read".to_owned(), wait: None }
+                let hint = e.hint_text().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                tracing::error!("nobody can be let in: {}{hint}", machine::chain(&e));
+                let why = match e.kind() {
+                    access::ErrorKind::Key => e.to_string(),
+                    _ => "the list of users cannot be read".to_owned(),
+                };
+                Refusal { why, wait: None }
             }
         })
     };
     Basic::new(check, unencrypted)
+}
+
+/// The same by Negotiate too, which is offered while somebody is enabled for NTLM.
+fn negotiate(users: Arc<Users>, unencrypted: bool) -> impl Authenticator {
+    let basic = basic(Arc::clone(&users), unencrypted);
+    let known: Mutex<Option<(Instant, bool)>> = Mutex::default();
+    let enabled = move || {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        match *known {
+            Some((since, any)) if since.elapsed() < REMEMBERED => any,
+            _ => {
+                let any = users.any_nt_hash().unwrap_or_else(|e| {
+                    tracing::error!("the list of users cannot be read: {}", machine::chain(&e));
+                    false
+                });
+                *known = Some((Instant::now(), any));
+                any
+            }
+        }
+    };
+    Negotiate::new(basic, enabled, host_name())
 }
 
 /// Whether somebody may do something. A listing asks this once for each machine, so the answer of the store is kept for a
