@@ -2,7 +2,7 @@
 
 use harness::api::PASSWORD;
 use harness::binary::run;
-use harness::guest::package;
+use harness::guest::{PATTERN_OFFSET, package, pattern};
 use harness::scratch::raw_disk;
 use harness::{Api, Guest, need, oracle};
 use std::io::{BufRead as _, BufReader};
@@ -142,6 +142,44 @@ fn pypsrp_is_told_what_happens() {
     assert!(said.any(|line| line.starts_with("second was ") && line.ends_with(", is running")));
     watcher.kill().expect("killed");
     watcher.wait().expect("ended");
+}
+
+/// Two disks that a client made, a guest that writes to the first, and both back.
+#[test]
+fn pypsrp_gives_virtual_disks_to_a_machine_and_takes_them_back() {
+    let api = need!(api("sim"));
+    let reader = need!(oracle::python_with(&["pyvhdi"]));
+    api.python("attach.py", &["attach", "guest", r"C:\first.vhdx", r"C:\second.vhdx"], "https");
+    Guest::wait(&api.daemon, "guest").write("api");
+    api.python("attach.py", &["detach", "guest", r"C:\first.vhdx", r"C:\second.vhdx"], "https");
+    let raw = api.place("expected.raw");
+    std::fs::write(&raw, b"").expect("made");
+    let file = std::fs::File::options().write(true).open(&raw).expect("opened");
+    file.set_len(160 << 20).expect("sized");
+    assert_eq!(oracle::libvhdi(&reader, &api.drive_c("second.vhdx")).sha256, oracle::sha256_file(&raw));
+    std::os::unix::fs::FileExt::write_all_at(&file, &pattern("api"), PATTERN_OFFSET).expect("written");
+    assert_eq!(oracle::libvhdi(&reader, &api.drive_c("first.vhdx")).sha256, oracle::sha256_file(&raw));
+    let left = std::fs::read_dir(api.drive_c("")).expect("read").count();
+    assert_eq!(left, 2, "nothing else is there");
+}
+
+/// A real guest boots from a client's VHDX, and what it writes is in that file when the client has it back.
+#[test]
+fn a_real_guest_lives_in_a_clients_vhdx() {
+    let api = need!(api("qemu"));
+    let reader = need!(oracle::python_with(&["pyvhdi"]));
+    let boot = need!(harness::guest::image("boot-plain.raw"));
+    let (raw, disk) = (api.place("boot.raw"), api.drive_c("boot.vhdx"));
+    std::fs::copy(boot, &raw).expect("copied");
+    std::fs::File::options().write(true).open(&raw).and_then(|f| f.set_len(256 << 20)).expect("grown");
+    harness::binary::offline(["disk".as_ref(), "convert".as_ref(), raw.as_os_str(), disk.as_os_str()]).ok();
+    api.python("attach.py", &["attach", "guest", r"C:\boot.vhdx"], "https");
+    let guest = Guest::wait(&api.daemon, "guest");
+    guest.write("api");
+    guest.holds("api");
+    api.python("attach.py", &["detach", "guest", r"C:\boot.vhdx"], "https");
+    let piece = oracle::libvhdi_pieces(&reader, &disk, &[PATTERN_OFFSET], 1 << 20);
+    assert_eq!(piece, [oracle::sha256(&pattern("api")[..1 << 20])]);
 }
 
 /// The documentation's walk-throughs, as `examples/` has them, with a real guest between them.

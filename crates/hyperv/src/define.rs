@@ -2,6 +2,7 @@
 
 use cim::{Instance, Value};
 use machine::Reason;
+use machine::change::Begun;
 use machine::define::{DefineRequest, MachineEdit};
 use machine::settings::{
     Automatic, AutomaticStart, AutomaticStop, BootDevice, ControllerKind, Generation, Hardware,
@@ -59,19 +60,26 @@ pub(crate) fn define_system(invocation: &Invocation<'_>) -> Result<Output, Refus
         let mut edit = system_edit(&machine, &settings)?;
         edit.name = None;
         resource::add_all(invocation.world, &machine, &resources, &mut edit)?;
-        host.edit(id, &edit)
+        host.begin_edit(id, &edit, &invocation.call.principal.user)
     };
-    if let Err(e) = rest() {
-        // Whole or not at all.
-        if let Err(left) = host.delete(id, false) {
-            tracing::warn!(machine = %id, "a machine that could not be defined is left: {}", left.chain());
+    let begun = match rest() {
+        Ok(begun) => begun,
+        Err(e) => {
+            // Whole or not at all.
+            if let Err(left) = host.delete(id, false) {
+                tracing::warn!(machine = %id, "a machine that could not be defined is left: {}", left.chain());
+            }
+            return Err(e);
         }
-        return Err(e);
-    }
-    Ok(Output::new(0_u32).with("ResultingSystem", Some(invocation.world.system_path(id).into())))
+    };
+    let answer = match begun {
+        Begun::Done(_) => Output::new(0_u32),
+        Begun::Job(job) => invocation.started(job),
+    };
+    Ok(answer.with("ResultingSystem", Some(invocation.world.system_path(id).into())))
 }
 
-/// `DestroySystem`. Files of disks stay, as with Hyper-V.
+/// `DestroySystem`. Files of disks stay, as with Hyper-V; what was taken in is given back, by a job if it was written.
 pub(crate) fn destroy_system(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     let value = invocation.given("AffectedSystem").ok_or_else(|| invalid("AffectedSystem", "missing"))?;
     let path = invocation.path("AffectedSystem", value)?;
@@ -81,7 +89,10 @@ pub(crate) fn destroy_system(invocation: &Invocation<'_>) -> Result<Output, Refu
     if path.class == "Msvm_PlannedComputerSystem" {
         host.abandon_planned(id)?;
     } else {
-        host.delete(id, true)?;
+        let user = &invocation.call.principal.user;
+        if let Begun::Job(job) = host.begin_delete(id, true, user)? {
+            return Ok(invocation.started(job));
+        }
     }
     Ok(Output::new(0_u32))
 }

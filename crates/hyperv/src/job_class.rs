@@ -35,6 +35,9 @@ pub(crate) enum Kind {
     Export,
     Validate,
     Realize,
+    Define,
+    Change,
+    Destroy,
     /// Of image management, as all below.
     Create,
     Floppy,
@@ -51,6 +54,9 @@ impl Kind {
         match name {
             "export" => Self::Export,
             "save" => Self::Save,
+            "define" => Self::Define,
+            "change" => Self::Change,
+            "delete" => Self::Destroy,
             "image-create" => Self::Create,
             "image-floppy" => Self::Floppy,
             "image-compact" => Self::Compact,
@@ -83,10 +89,13 @@ impl Kind {
     /// Hyper-V's `JobType`.
     pub(crate) fn number(self) -> u16 {
         match self {
+            Self::Define => 1,
+            Self::Destroy => 3,
             Self::Start => 11,
             Self::Stop => 12,
             Self::Save => 13,
             Self::Shutdown => 15,
+            Self::Change => 31,
             Self::Export => 62,
             Self::Validate => 140,
             Self::Realize => 141,
@@ -114,6 +123,9 @@ impl Kind {
 
     fn caption(self) -> &'static str {
         match self {
+            Self::Define => "Defining Virtual Machine",
+            Self::Destroy => "Destroying Virtual Machine",
+            Self::Change => "Modifying Virtual Machine Resources",
             Self::Start => "Starting Virtual Machine",
             Self::Stop => "Turning Off Virtual Machine",
             Self::Save => "Saving Virtual Machine",

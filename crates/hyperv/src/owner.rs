@@ -166,8 +166,7 @@ impl Machine {
 
 impl<'m> From<&'m DiskRecord> for Disk<'m> {
     fn from(disk: &'m DiskRecord) -> Self {
-        // An imported disk keeps the bytes of its format in a layer of ours; its users know it by that file.
-        Self { file: disk.leaf().map(|leaf| &leaf.path), source: disk.source_path.as_deref() }
+        Self { file: disk.file(), source: disk.source_path.as_deref() }
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use cim::{Instance, ObjectPath, Value};
 use machine::Reason;
+use machine::change::Begun;
 use machine::define::{AdapterEdit, MachineEdit, NewDisk};
 use machine::planned::PlannedEdit;
 use machine::position::{PositionEdit, Put};
@@ -19,7 +20,7 @@ use crate::ids;
 use crate::method::{Invocation, Refused, invalid};
 use crate::owner::Machine;
 use crate::planned;
-use crate::storage::{Place, sub_type};
+use crate::storage::{Place, disk_at, sub_type};
 use crate::world::World;
 
 const PARAMETER: &str = "ResourceSettings";
@@ -205,7 +206,15 @@ pub(crate) fn add(invocation: &Invocation<'_>) -> Result<Output, Refused> {
         Machine::Real(view) => {
             let mut edit = MachineEdit::default();
             add_all(world, &machine, &resources, &mut edit)?;
-            Machine::Real(world.host.edit(view.record.id, &edit)?)
+            match world.host.begin_edit(view.record.id, &edit, &invocation.call.principal.user)? {
+                Begun::Done(view) => Machine::Real(view),
+                Begun::Job(job) => {
+                    // An id names a place: what will be there can be told before it is.
+                    let places: Vec<_> = resources.iter().filter_map(|r| will_be(world, r)).collect();
+                    let started = invocation.started(job);
+                    return Ok(started.with("ResultingResourceSettings", Some(places.into())));
+                }
+            }
         }
         Machine::Planned(view) => {
             let mut edit = PlannedEdit::default();
@@ -227,6 +236,13 @@ pub(crate) fn add(invocation: &Invocation<'_>) -> Result<Output, Refused> {
         }
     }
     Ok(Output::new(0_u32).with("ResultingResourceSettings", Some(results.into())))
+}
+
+/// Where the settings of a disk will be found that is being copied.
+fn will_be(world: &World, instance: &Instance) -> Option<ObjectPath> {
+    let drive = referred(instance, "Parent").ok().filter(|_| matches!(part(instance), Ok(Part::Disk)))?;
+    let place = drive.strip_suffix(['D', 'd'])?;
+    Some(world.path(instance.class.as_str()).with("InstanceID", format!("{place}L")))
 }
 
 /// The paths of a machine's parts. A connection is there as soon as its adapter is.
@@ -254,7 +270,11 @@ pub(crate) fn modify(invocation: &Invocation<'_>) -> Result<Output, Refused> {
             for resource in &resources {
                 change(invocation.world, &machine, resource, &mut edit)?;
             }
-            invocation.world.host.edit(view.record.id, &edit)?;
+            let user = &invocation.call.principal.user;
+            if let Begun::Job(job) = invocation.world.host.begin_edit(view.record.id, &edit, user)? {
+                let started = invocation.started(job);
+                return Ok(started.with("ResultingResourceSettings", Some(results.into())));
+            }
         }
         Machine::Planned(view) => {
             let mut edit = PlannedEdit::default();
@@ -282,7 +302,12 @@ pub(crate) fn change(
         Part::Image => edit.positions.push(place(id, Put::Dvd(file(world, instance)?))?),
         Part::Disk => {
             let path = file(world, instance)?.ok_or_else(|| wrong("HostResource is missing"))?;
-            edit.positions.push(place(id, Put::Disk(NewDisk::File { path, format: None }))?);
+            // Clients send back what they were given: the disk that is there is not another one.
+            let there = disk_at(machine, id).and_then(|disk| machine.disk(disk)?.file);
+            let same = there.is_some_and(|there| path.canonicalize().is_ok_and(|path| path == *there));
+            if !same {
+                edit.positions.push(place(id, Put::Disk(NewDisk::File { path, format: None }))?);
+            }
         }
         Part::Adapter { .. } => edit.adapters.push(AdapterEdit {
             index: known(id)?,
@@ -301,7 +326,7 @@ pub(crate) fn change(
     Ok(())
 }
 
-/// `RemoveResourceSettings`. Files of disks stay.
+/// `RemoveResourceSettings`. Files of disks stay; what was taken in is given back, by a job if it was written.
 pub(crate) fn remove(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     let value = invocation.given(PARAMETER).ok_or_else(|| wrong("missing"))?;
     let mut of: Option<Machine> = None;
@@ -321,7 +346,13 @@ pub(crate) fn remove(invocation: &Invocation<'_>) -> Result<Output, Refused> {
         paths.iter().map(|(class, id)| removed(&machine, class.as_str(), id)).collect::<Result<_, _>>()?;
     let host = &invocation.world.host;
     match &machine {
-        Machine::Real(view) => host.edit(view.record.id, &without(&machine, &removed)?).map(|_| ())?,
+        Machine::Real(view) => {
+            let edit = without(&machine, &removed)?;
+            let user = &invocation.call.principal.user;
+            if let Begun::Job(job) = host.begin_edit(view.record.id, &edit, user)? {
+                return Ok(invocation.started(job));
+            }
+        }
         Machine::Planned(view) => {
             host.edit_planned(view.record.id, &planned::without(&removed)?).map(|_| ())?;
         }

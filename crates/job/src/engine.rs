@@ -370,6 +370,11 @@ impl Engine {
         lock(&self.inner.schedule).subjects.get(subject).copied()
     }
 
+    /// Whether no more jobs are run here: [`Engine::shutdown`] was called.
+    pub fn is_stopping(&self) -> bool {
+        self.inner.shared.stopping.load(Ordering::Acquire)
+    }
+
     /// Waits until a job is finished or parked, at most `timeout`; its status then, whatever it is. `None` if there is
     /// no such job.
     pub fn wait(&self, id: JobId, timeout: Duration) -> Option<Status> {

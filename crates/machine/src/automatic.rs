@@ -373,6 +373,7 @@ mod tests {
             run_generation: 0,
             wanted_running,
             turned_off_in: turned_off_in.map(str::to_owned),
+            changed_by: None,
             saved: None,
             extra: serde_json::Map::new(),
         }

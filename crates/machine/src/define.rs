@@ -1,15 +1,20 @@
 //! Machines made here: define, change, rename, delete.
 //!
-//! Disks of a new machine are created empty or are files that the user has already, used in place. A file in place is
-//! never deleted by Slipway and never shared: it is refused when another machine or another process has it open.
+//! Disks of a new machine are created empty or are files that the user has already: raw and qcow2 are used in place, VHD and
+//! VHDX are taken in ([`crate::brought`]), by a job where there is something to copy ([`crate::change`]). A file that the user
+//! has is never deleted by Slipway and never shared: it is refused when another machine or another process has it open.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::MutexGuard;
 
 use serde::{Deserialize, Serialize};
 use store::{Condition, Operation};
 use uuid::Uuid;
 
+use crate::brought::{Arrival, to_take_in};
+use crate::cell::Running;
+use crate::change::{Begun, Change, Defining, Deleting, Editing, Prepared, coming, leaving};
 use crate::config::device_ids;
 use crate::disk::{DiskFormat, DiskRecord, Layer};
 use crate::error::{Error, Reason, Result};
@@ -168,18 +173,39 @@ impl Host {
     /// An argument breaks a rule, the id exists, a disk file is missing or in use, no room.
     pub fn define(&self, request: &DefineRequest) -> Result<MachineView> {
         let id = request.id.unwrap_or_else(|| self.fresh_id());
+        let request = DefineRequest { id: Some(id), ..request.clone() };
+        match self.begin_define(&request, "")? {
+            Begun::Done(view) => Ok(view),
+            Begun::Job(job) => {
+                self.finish(job)?;
+                self.machine(id)
+            }
+        }
+    }
+
+    /// As [`Self::define`], without a wait for disks that must be copied.
+    ///
+    /// # Errors
+    /// As [`Self::define`], as far as it can be told beforehand.
+    pub fn begin_define(&self, request: &DefineRequest, owner: &str) -> Result<Begun<MachineView>> {
+        let id = request.id.unwrap_or_else(|| self.fresh_id());
         {
             // An import under the same id looks for the machine under this lock too.
             let cell = self.cell(id);
             let _held = cell.lock();
             self.refuse_busy(id, "define")?;
-            self.define_held(id, request)?;
+            if self.must_take_in((id, 0), &request.disks)? {
+                refuse_defined(self, id)?;
+                let change = Change::Define(Box::new(request.clone()));
+                return self.submit_change::<Defining>(id, change, owner).map(Begun::Job);
+            }
+            self.define_held(id, request, &Prepared::default())?;
         }
         self.tell(id);
-        self.machine(id)
+        self.machine(id).map(Begun::Done)
     }
 
-    fn define_held(&self, id: Uuid, request: &DefineRequest) -> Result<()> {
+    pub(crate) fn define_held(&self, id: Uuid, request: &DefineRequest, prepared: &Prepared) -> Result<()> {
         let mut settings = Settings::new(request.name.clone(), request.generation);
         settings.processors.count = request.processors.unwrap_or(1);
         settings.memory.startup_mib = request.memory_mib.unwrap_or(1024);
@@ -194,18 +220,21 @@ impl Host {
             settings.adapters.push(new_adapter(self.fresh_id(), switch));
         }
         check(&settings)?;
-        if record::get::<MachineRecord>(&*self.store, &machine_key(id))?.is_some() {
-            return Err(Error::new(
-                Reason::AlreadyExists,
-                format!("a machine with the id {id} exists already"),
-            ));
-        }
-        let home = self.new_home(id);
+        refuse_defined(self, id)?;
         let mut litter = Litter::new(self);
-        litter.make(&home)?;
+        let home = match &prepared.home {
+            // The job's own undo knows it, and what it copied there must outlive a death here.
+            Some(home) => home.clone(),
+            None => {
+                let home = self.new_home(id);
+                litter.make(&home)?;
+                home
+            }
+        };
         fs::create_dir_all(&home).map_err(|e| Error::io("create directory", &home, e))?;
         let _files = self.disk_files();
-        let disks = self.make_disks(id, &home, &settings.name, &request.disks, &[], &mut litter)?;
+        let place = Place { machine: id, run_generation: 0, home: &home, name: &settings.name };
+        let disks = self.make_disks(&place, &request.disks, &[], prepared, &mut litter)?;
         for disk in &disks {
             plug(&mut settings, Media::Disk { disk: disk.id }, &|| self.fresh_id())?;
         }
@@ -224,6 +253,7 @@ impl Host {
             run_generation: 0,
             wanted_running: false,
             turned_off_in: None,
+            changed_by: prepared.by,
             saved: None,
             extra: serde_json::Map::new(),
         };
@@ -242,13 +272,13 @@ impl Host {
 
     fn make_disks(
         &self,
-        machine: Uuid,
-        home: &Path,
-        name: &str,
+        place: &Place<'_>,
         requests: &[NewDisk],
         others: &[DiskRecord],
+        prepared: &Prepared,
         litter: &mut Litter<'_>,
     ) -> Result<Vec<DiskRecord>> {
+        let Place { machine, home, name, .. } = *place;
         let mut made: Vec<DiskRecord> = Vec::new();
         for request in requests {
             let disk = match request {
@@ -259,14 +289,17 @@ impl Host {
                     let name = new_disk_name(name, &taken);
                     self.empty_disk(machine, home, name, (*size, *sector), litter)?
                 }
-                NewDisk::File { path, format } => self.file_disk(machine, path, *format)?,
+                NewDisk::File { path, format } => match to_take_in(request) {
+                    Some(path) => self.taken_in(place, path, prepared, litter)?,
+                    None => self.file_disk(machine, path, *format)?,
+                },
             };
-            if let Some(layer) = disk.leaf()
-                && made.iter().any(|d| uses(d, &layer.path))
+            if let Some(file) = disk.file()
+                && made.iter().any(|d| uses(d, file))
             {
                 return Err(Error::new(
                     Reason::InvalidArgument,
-                    format!("`{}` is given twice", layer.path.display()),
+                    format!("`{}` is given twice", file.display()),
                 ));
             }
             made.push(disk);
@@ -296,18 +329,9 @@ impl Host {
                 format!("a disk of {size} bytes: expected a multiple of {sector}, at most 64 TiB"),
             ));
         }
-        let dir = home.join("disks");
-        fs::create_dir_all(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
         let id = self.fresh_id();
-        let path = dir.join(format!("{}.raw", id.simple()));
-        litter.make(&path)?;
-        let file = fs::File::create_new(&path).map_err(|e| Error::io("create disk", &path, e))?;
-        file.set_len(size)
-            .and_then(|()| self.sync_file(&file))
-            .map_err(|e| Error::io("create disk", &path, e))?;
-        for dir in [&dir, home].into_iter().chain(home.parent()) {
-            self.sync_directory(dir).map_err(|e| Error::io("sync directory", dir, e))?;
-        }
+        let path = home.join("disks").join(format!("{}.raw", id.simple()));
+        self.hole(&path, size, litter)?;
         Ok(DiskRecord {
             version: 1,
             id,
@@ -323,14 +347,54 @@ impl Host {
             serial: None,
             layers: vec![Layer { path, format: engine::ImageFormat::Raw, owned: true }],
             source_path: None,
+            brought: None,
             extra: serde_json::Map::new(),
         })
     }
 
-    /// A disk on a file that the user has.
-    fn file_disk(&self, machine: Uuid, path: &Path, format: Option<DiskFormat>) -> Result<DiskRecord> {
-        let path = fs::canonicalize(path).map_err(|e| Error::io("open disk", path, e))?;
-        if let Some(user) = self.disks()?.iter().find(|d| uses(d, &path)) {
+    /// A new file `disks/…` in a machine's home, of `size` bytes that are one hole.
+    fn hole(&self, path: &Path, size: u64, litter: &mut Litter<'_>) -> Result<()> {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).map_err(|e| Error::io("create directory", dir, e))?;
+        }
+        litter.make(path)?;
+        let file = fs::File::create_new(path).map_err(|e| Error::io("create disk", path, e))?;
+        file.set_len(size)
+            .and_then(|()| self.sync_file(&file))
+            .map_err(|e| Error::io("create disk", path, e))?;
+        // `disks`, the home, and where that is.
+        for dir in path.ancestors().skip(1).take(3) {
+            self.sync_directory(dir).map_err(|e| Error::io("sync directory", dir, e))?;
+        }
+        Ok(())
+    }
+
+    /// The disk that was taken in from the file at `path`; one that holds nothing is taken in now.
+    fn taken_in(
+        &self,
+        place: &Place<'_>,
+        path: &Path,
+        prepared: &Prepared,
+        litter: &mut Litter<'_>,
+    ) -> Result<DiskRecord> {
+        if let Some(disk) = prepared.of(path) {
+            return Ok(disk.clone());
+        }
+        let Arrival { disk, empty } =
+            self.arrival((place.machine, place.run_generation), place.home, path)?;
+        if !empty {
+            return Err(Error::new(Reason::Busy, format!("`{}` was changed just now", path.display()))
+                .hint("try again"));
+        }
+        if let Some(layer) = disk.leaf() {
+            self.hole(&layer.path, disk.virtual_size, litter)?;
+        }
+        Ok(disk)
+    }
+
+    /// Refuses a file that is a disk already, that a job is making or changing, or that another process has open.
+    pub(crate) fn refuse_used_disk(&self, path: &Path) -> Result<()> {
+        if let Some(user) = self.disks()?.iter().find(|d| uses(d, path)) {
             let name = self.record(user.machine).map(|(r, _)| r.settings.name);
             return Err(Error::new(
                 Reason::InUse,
@@ -342,10 +406,21 @@ impl Host {
             )
             .hint("a disk can have one user: give the machine a copy"));
         }
-        if let Some(pid) = crate::inuse::opened_by(&path) {
+        if let Some(job) = self.jobs.get().and_then(|jobs| jobs.busy(&crate::image::subject(path))) {
+            return Err(Error::new(Reason::InUse, format!("job {job} works on `{}`", path.display()))
+                .hint(format!("`slipway job watch {job}`")));
+        }
+        if let Some(pid) = crate::inuse::opened_by(path) {
             return Err(Error::new(Reason::InUse, format!("`{}` is open in process {pid}", path.display()))
                 .hint("a disk can have one user: stop what uses it first"));
         }
+        Ok(())
+    }
+
+    /// A disk on a file that the user has.
+    fn file_disk(&self, machine: Uuid, path: &Path, format: Option<DiskFormat>) -> Result<DiskRecord> {
+        let path = fs::canonicalize(path).map_err(|e| Error::io("open disk", path, e))?;
+        self.refuse_used_disk(&path)?;
         let info = engine::image::info(&path).map_err(|e| {
             // Who may not read it is told so; whatever else is wrong is wrong with the file.
             if is_denied(&e) {
@@ -368,7 +443,7 @@ impl Host {
                         path.display()
                     ),
                 )
-                .hint("`slipway disk convert SRC DST.raw` makes a copy that can be used"));
+                .hint("a VHD or VHDX is taken in when its name ends in .vhd or .vhdx; `slipway disk convert SRC DST.raw` makes a copy of any other"));
             }
         };
         let found = match format {
@@ -426,6 +501,7 @@ impl Host {
                 owned: false,
             }],
             source_path: None,
+            brought: None,
             extra: serde_json::Map::new(),
         })
     }
@@ -435,7 +511,21 @@ impl Host {
     /// # Errors
     /// An argument breaks a rule, the state does not allow it, or somebody else changed it meanwhile.
     pub fn edit(&self, id: Uuid, edit: &MachineEdit) -> Result<MachineView> {
-        let (mut record, revision) = self.record(id)?;
+        match self.begin_edit(id, edit, "")? {
+            Begun::Done(view) => Ok(view),
+            Begun::Job(job) => {
+                self.finish(job)?;
+                self.machine(id)
+            }
+        }
+    }
+
+    /// As [`Self::edit`], without a wait for disks that must be copied.
+    ///
+    /// # Errors
+    /// As [`Self::edit`], as far as it can be told beforehand.
+    pub fn begin_edit(&self, id: Uuid, edit: &MachineEdit, owner: &str) -> Result<Begun<MachineView>> {
+        let (record, revision) = self.record(id)?;
         let cell = self.cell(id);
         let running = cell.lock();
         // What no guest sees may change at any time; the disc in the drive where there is nobody who holds it, or a guest
@@ -448,7 +538,29 @@ impl Host {
         }
         // Under the lock: jobs that need the machine as it is are submitted under it too.
         self.refuse_busy(id, "change")?;
+        let generation = record.run_generation;
+        if self.must_take_in((id, generation), coming(edit))?
+            || self.must_give_back(generation, &leaving(&record.settings, edit))?
+        {
+            let change = Change::Edit(Box::new(edit.clone()));
+            return self.submit_change::<Editing>(id, change, owner).map(Begun::Job);
+        }
+        self.edit_held((record, revision), running, edit, &Prepared::default())?;
+        self.machine(id).map(Begun::Done)
+    }
+
+    /// Makes the change in one transaction. The caller has admitted it.
+    pub(crate) fn edit_held(
+        &self,
+        (mut record, revision): (MachineRecord, u64),
+        running: MutexGuard<'_, Running>,
+        edit: &MachineEdit,
+        prepared: &Prepared,
+    ) -> Result<()> {
+        let id = record.id;
         let guest = running.guest.clone();
+        let generation = record.run_generation;
+        record.changed_by = prepared.by.or(record.changed_by);
         let settings = &mut record.settings;
         apply(settings, edit);
         for a in &edit.adapters {
@@ -472,6 +584,7 @@ impl Host {
             }
             unplug(settings, *disk);
             if let Some((gone, _)) = record::get::<DiskRecord>(&*self.store, &format!("{DISKS}{disk}"))? {
+                refuse_loss(&gone, generation)?;
                 doomed.extend(gone.layers.into_iter().filter(|l| l.owned).map(|l| l.path));
             }
             operations.push(Operation::Delete(format!("{DISKS}{disk}")));
@@ -482,13 +595,10 @@ impl Host {
         for kind in &edit.add_controllers {
             add_controller(settings, *kind, &|| self.fresh_id())?;
         }
-        let placed = edit.positions.iter().filter_map(|p| match &p.put {
-            Put::Disk(disk) => Some(disk.clone()),
-            _ => None,
-        });
-        let wanted: Vec<NewDisk> = edit.add_disks.iter().cloned().chain(placed).collect();
-        let mut made =
-            self.make_disks(id, &record.home, &settings.name, &wanted, &disks, &mut litter)?.into_iter();
+        let wanted: Vec<NewDisk> = coming(edit).cloned().collect();
+        let place =
+            Place { machine: id, run_generation: generation, home: &record.home, name: &settings.name };
+        let mut made = self.make_disks(&place, &wanted, &disks, prepared, &mut litter)?.into_iter();
         for disk in made.by_ref().take(edit.add_disks.len()) {
             plug(settings, Media::Disk { disk: disk.id }, &|| self.fresh_id())?;
             operations.push(record::put(format!("{DISKS}{}", disk.id), &disk)?);
@@ -497,6 +607,13 @@ impl Host {
         for position in &edit.positions {
             let disk = matches!(position.put, Put::Disk(_)).then(|| made.next()).flatten();
             if let Some(gone) = position.apply(settings, disk.as_ref().map(|d| d.id))? {
+                if let Some((gone, _)) = record::get::<DiskRecord>(&*self.store, &format!("{DISKS}{gone}"))?
+                    && gone.brought.is_some()
+                {
+                    // Its file has what the layer has; the layer is nobody's.
+                    refuse_loss(&gone, generation)?;
+                    doomed.extend(gone.layers.into_iter().map(|l| l.path));
+                }
                 operations.push(Operation::Delete(format!("{DISKS}{gone}")));
                 disks.retain(|d| d.id != gone);
             }
@@ -518,7 +635,7 @@ impl Host {
         }
         drop(running);
         drop(litter);
-        self.machine(id)
+        Ok(())
     }
 
     fn edit_adapter(&self, settings: &mut Settings, edit: &AdapterEdit) -> Result<()> {
@@ -567,16 +684,55 @@ impl Host {
     /// # Errors
     /// A guest runs, or a job holds it.
     pub fn delete(&self, id: Uuid, keep_disks: bool) -> Result<Vec<PathBuf>> {
+        match self.begin_delete(id, keep_disks, "")? {
+            Begun::Done(kept) => Ok(kept),
+            Begun::Job(job) => {
+                let kept = self.finish(job)?.unwrap_or_default();
+                Ok(serde_json::from_value(kept).unwrap_or_default())
+            }
+        }
+    }
+
+    /// As [`Self::delete`], without a wait for disks that must be given back.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub fn begin_delete(&self, id: Uuid, keep_disks: bool, owner: &str) -> Result<Begun<Vec<PathBuf>>> {
         let (record, revision) = self.record(id)?;
         let cell = self.cell(id);
         let running = cell.lock();
         self.admit(&running, Request::Delete, &record)?;
         self.refuse_busy(id, "delete")?;
+        let disks: Vec<Uuid> = record.settings.disks().map(|(_, _, disk)| disk).collect();
+        if self.must_give_back(record.run_generation, &disks)? {
+            let change = Change::Delete { keep_disks };
+            return self.submit_change::<Deleting>(id, change, owner).map(Begun::Job);
+        }
+        self.delete_held((record, revision), running, keep_disks).map(Begun::Done)
+    }
+
+    /// Deletes it in one transaction. The caller has admitted it.
+    pub(crate) fn delete_held(
+        &self,
+        (record, revision): (MachineRecord, u64),
+        running: MutexGuard<'_, Running>,
+        keep_disks: bool,
+    ) -> Result<Vec<PathBuf>> {
+        let id = record.id;
         let disks = self.disks_of(&record).unwrap_or_default();
-        let (owned, kept): (Vec<_>, Vec<_>) =
-            disks.iter().flat_map(|d| &d.layers).partition(|l| l.owned && !keep_disks);
-        let kept: Vec<PathBuf> = kept.into_iter().map(|l| l.path.clone()).collect();
-        let mut gone: Vec<PathBuf> = owned.into_iter().map(|l| l.path.clone()).collect();
+        for disk in &disks {
+            refuse_loss(disk, record.run_generation)?;
+        }
+        // The layers of what was taken in are nobody's once it is given back; its file is the user's.
+        let (owned, kept): (Vec<_>, Vec<_>) = disks
+            .iter()
+            .flat_map(|d| d.layers.iter().map(move |l| (l, l.owned && (!keep_disks || d.brought.is_some()))))
+            .partition(|(_, goes)| *goes);
+        let (owned, kept) =
+            (owned.into_iter().map(|(l, _)| l), kept.into_iter().map(|(l, _)| l.path.clone()));
+        let brought = disks.iter().filter_map(|d| d.brought.as_ref()).map(|b| b.file.clone());
+        let kept: Vec<PathBuf> = kept.chain(brought).collect();
+        let mut gone: Vec<PathBuf> = owned.map(|l| l.path.clone()).collect();
         gone.extend([record.home.clone(), self.places(&record).runtime]);
         let mut litter = Litter::new(self);
         litter.doom(gone, kept.clone());
@@ -597,7 +753,39 @@ impl Host {
 
 /// Whether `path` is one of the disk's files, under whatever name.
 pub(crate) fn uses(disk: &DiskRecord, path: &Path) -> bool {
-    disk.layers.iter().any(|l| l.path == path || crate::inuse::same_file(&l.path, path))
+    let known = disk.brought.iter().map(|b| &b.file);
+    let mut files = disk.layers.iter().map(|l| &l.path).chain(known);
+    files.any(|file| file == path || crate::inuse::same_file(file, path))
+}
+
+/// Where disks of a machine are made.
+struct Place<'a> {
+    machine: Uuid,
+    run_generation: u64,
+    home: &'a Path,
+    name: &'a str,
+}
+
+/// Refuses when machine `id` is there already.
+pub(crate) fn refuse_defined(host: &Host, id: Uuid) -> Result<()> {
+    match record::get::<MachineRecord>(&*host.store, &machine_key(id))? {
+        None => Ok(()),
+        Some(_) => {
+            Err(Error::new(Reason::AlreadyExists, format!("a machine with the id {id} exists already")))
+        }
+    }
+}
+
+/// Refuses to let a disk go whose file does not have what it holds; whoever wants that has it given back first.
+fn refuse_loss(disk: &DiskRecord, run_generation: u64) -> Result<()> {
+    match &disk.brought {
+        Some(brought) if !brought.is_current(run_generation) => {
+            let file = brought.file.display();
+            Err(Error::new(Reason::InUse, format!("`{file}` is not what its disk `{}` holds", disk.name))
+                .hint("see whether somebody changed it, and try again"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses disks whose sectors the emulated controllers cannot present.

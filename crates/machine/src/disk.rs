@@ -43,10 +43,15 @@ pub struct DiskRecord {
     /// The path the configuration gave it, if it came with one.
     #[serde(default)]
     pub source_path: Option<String>,
+    /// The VHD or VHDX file that its users know, when its layer holds what was taken in from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brought: Option<Brought>,
     /// Fields of a newer version, kept.
     #[serde(flatten)]
     pub extra: serde_json::Map<String, serde_json::Value>,
 }
+
+pub use crate::brought::Brought;
 
 /// One file of a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,9 +96,18 @@ impl DiskRecord {
         self.layers.first()
     }
 
+    /// The file that its users know it by.
+    pub fn file(&self) -> Option<&PathBuf> {
+        match &self.brought {
+            Some(brought) => Some(&brought.file),
+            None => self.leaf().map(|leaf| &leaf.path),
+        }
+    }
+
     /// True when `path` is one of the disk's files.
     pub fn uses(&self, path: &Path) -> bool {
         self.layers.iter().any(|l| l.path == path)
+            || self.brought.as_ref().is_some_and(|brought| brought.file == path)
     }
 }
 

@@ -228,7 +228,8 @@ impl Host {
     /// The store fails or a record cannot be read.
     pub fn machines(&self) -> Result<Vec<MachineView>> {
         let mut disks: HashMap<Uuid, Vec<DiskRecord>> = HashMap::new();
-        for d in record::list::<DiskRecord>(&*self.store, DISKS)? {
+        let here = |disk: &DiskRecord| disk.brought.as_ref().is_none_or(|b| b.arriving.is_none());
+        for d in record::list::<DiskRecord>(&*self.store, DISKS)?.into_iter().filter(here) {
             disks.entry(d.machine).or_default().push(d);
         }
         let mut views: Vec<_> = record::list::<MachineRecord>(&*self.store, MACHINES)?

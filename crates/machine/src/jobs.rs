@@ -9,6 +9,7 @@ use job::Failure;
 use uuid::Uuid;
 
 use crate::ambient::Ambient;
+use crate::change::{Changing, Defining, Deleting, Editing};
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
 use crate::image::work::{Compact, Convert, Create, Floppy, Identify, Making, Resize, Validate};
@@ -50,7 +51,10 @@ pub(crate) fn open(host: &Arc<Host>, options: job::Options) -> Result<job::Engin
         .register::<Making<Resize>>(Arc::clone(&world))
         .register::<Making<Compact>>(Arc::clone(&world))
         .register::<Making<Identify>>(Arc::clone(&world))
-        .register::<Validate>(world)
+        .register::<Validate>(Arc::clone(&world))
+        .register::<Changing<Defining>>(Arc::clone(&world))
+        .register::<Changing<Editing>>(Arc::clone(&world))
+        .register::<Changing<Deleting>>(world)
         .start()
         .map_err(failed)
 }

@@ -62,6 +62,9 @@ pub struct MachineRecord {
     /// The boot of the host in which it was last turned off, by somebody or from within.
     #[serde(default)]
     pub turned_off_in: Option<String>,
+    /// The job that last changed it: one that dies just then knows that it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_by: Option<Uuid>,
     /// Its guest's memory, when it is saved.
     #[serde(default)]
     pub saved: Option<crate::saved::Saved>,

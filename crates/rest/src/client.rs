@@ -102,7 +102,7 @@ type Result<T> = std::result::Result<T, ClientError>;
 /// Which jobs to list; the default is all.
 #[derive(Clone, Debug, Default)]
 pub struct JobFilter {
-    /// `import`, `export` or `save`.
+    /// `import`, `export`, `save`, `change` and so on.
     pub kind: Option<String>,
     /// Name or id of a machine or planned machine.
     pub machine: Option<String>,

@@ -1,4 +1,4 @@
-//! What a virtual disk file is, and how it is now, from its own words.
+//! What a virtual disk file is, and how it is now, from its own words; of one that a machine has, from the disk's record.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use vhdx::{CheckOptions, DiskKind, ExtentKind, ImageOptions, MissingParent, OpenErrorKind};
 
 use super::Shape;
-use crate::disk::DiskFormat;
+use crate::disk::{DiskFormat, DiskRecord};
 use crate::error::{Error, Reason, Result, chain};
 
 /// How a file allocates.
@@ -76,7 +76,7 @@ impl Image {
 /// How a virtual disk file is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageState {
-    /// Bytes of the file.
+    /// Bytes of the file; of a disk whose guest has left it behind, what the content takes.
     pub file_size: u64,
     /// A machine has it.
     pub in_use: bool,
@@ -159,6 +159,35 @@ fn describe(path: &Path, image: &vhdx::Image) -> Image {
             id: parent.linkage,
         }),
     }
+}
+
+/// What `disk` is as the file at `path`, which its guest may have left behind.
+pub(crate) fn of_disk(path: &Path, disk: &DiskRecord) -> Image {
+    Image {
+        path: path.to_owned(),
+        format: disk.format,
+        kind: if disk.fixed { ImageKind::Fixed } else { ImageKind::Dynamic },
+        virtual_size: disk.virtual_size,
+        block_size: disk.block_size,
+        logical_sector_size: disk.logical_sector_size,
+        physical_sector_size: disk.physical_sector_size,
+        disk_id: disk.virtual_disk_id,
+        parent: None,
+    }
+}
+
+/// How `disk` is now, whose file was left behind: its size is what the content takes.
+pub(crate) fn state_of_disk(disk: &DiskRecord) -> Result<ImageState> {
+    const STAT_BLOCK: u64 = 512;
+    let layer = disk.leaf().map(|leaf| leaf.path.as_path()).unwrap_or(Path::new(""));
+    let meta = fs::metadata(layer).map_err(|e| Error::io("look at", layer, e))?;
+    Ok(ImageState {
+        file_size: if disk.fixed { disk.virtual_size } else { meta.blocks() * STAT_BLOCK },
+        in_use: true,
+        smallest: None,
+        physical_sector_size: disk.physical_sector_size,
+        aligned: (disk.format == DiskFormat::Vhdx).then_some(true),
+    })
 }
 
 /// How the file at `path` is now.

@@ -120,7 +120,11 @@ impl Host {
     /// # Errors
     /// It is not there, or neither VHD nor VHDX.
     pub fn image(&self, path: &Path) -> Result<Image> {
-        look::look(&real(path)?)
+        let path = real(path)?;
+        match self.disk_on(&path)?.filter(|disk| disk.brought.is_some()) {
+            Some(disk) => Ok(look::of_disk(&path, &disk)),
+            None => look::look(&path),
+        }
     }
 
     /// How the virtual disk file at `path` is now.
@@ -129,7 +133,10 @@ impl Host {
     /// As [`Self::image`].
     pub fn image_state(&self, path: &Path) -> Result<ImageState> {
         let path = real(path)?;
-        look::state(&path, self.disk_on(&path)?.is_some())
+        match self.disk_on(&path)? {
+            Some(disk) if self.is_stale(&disk) => look::state_of_disk(&disk),
+            disk => look::state(&path, disk.is_some()),
+        }
     }
 
     /// Makes an empty virtual disk: a job.
@@ -156,9 +163,10 @@ impl Host {
     /// `shape` does not count.
     ///
     /// # Errors
-    /// `from` cannot be read, or something is at `path` already.
+    /// `from` cannot be read or is not what its machine's disk holds, or something is at `path` already.
     pub fn convert_image(&self, from: &Path, path: &Path, shape: &Shape, owner: &str) -> Result<Uuid> {
         let from = real(from)?;
+        self.refuse_stale(&from)?;
         let image = look::look(&from)?;
         let shape = Shape {
             virtual_size: image.virtual_size,
@@ -219,9 +227,10 @@ impl Host {
     /// first that is broken.
     ///
     /// # Errors
-    /// There is no such file.
+    /// There is no such file, or it is not what its machine's disk holds.
     pub fn check_image(&self, path: &Path, owner: &str) -> Result<Uuid> {
         let file = real(path)?;
+        self.refuse_stale(&file)?;
         let submission = job::Submission::<work::Validate>::new(work::ValidateParams { file: file.clone() })
             .subject(subject(&file))
             .owner(owner);
@@ -273,6 +282,20 @@ impl Host {
                 Err(Error::new(Reason::InUse, format!("`{}` is open in process {pid}", path.display()))
                     .hint("stop what uses it first"))
             }
+        }
+    }
+
+    /// Whether a guest may have written to the disk since its file had the same.
+    fn is_stale(&self, disk: &DiskRecord) -> bool {
+        let runs = self.record(disk.machine).map_or(0, |(record, _)| record.run_generation);
+        disk.brought.as_ref().is_some_and(|brought| !brought.is_current(runs))
+    }
+
+    /// Refuses to read a file that is not what its disk holds.
+    fn refuse_stale(&self, path: &Path) -> Result<()> {
+        match self.disk_on(path)? {
+            Some(disk) if self.is_stale(&disk) => Err(self.is_disk_of(path, &disk)),
+            _ => Ok(()),
         }
     }
 

@@ -363,6 +363,7 @@ fn commit(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
             run_generation: 0,
             wanted_running: false,
             turned_off_in: None,
+            changed_by: None,
             saved: saved_of(&plan, &claim),
             extra: serde_json::Map::new(),
         };
@@ -436,6 +437,7 @@ pub(super) fn record_of(machine: Uuid, disk: &PlannedDisk, layers: Vec<Layer>) -
         serial: disk.serial.clone(),
         layers,
         source_path: Some(disk.source_path.clone()),
+        brought: None,
         extra: serde_json::Map::new(),
     }
 }

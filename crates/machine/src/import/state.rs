@@ -194,6 +194,7 @@ fn layout(
         run_generation: 0,
         wanted_running: false,
         turned_off_in: None,
+        changed_by: None,
         saved: None,
         extra: serde_json::Map::new(),
     };

@@ -28,7 +28,7 @@ pub(crate) struct DefineArgs {
     /// Memory: MiB, or with a unit as in 2G
     #[arg(long, value_name = "MIB", value_parser = crate::units::memory)]
     memory: Option<u64>,
-    /// A raw or qcow2 file, used in place (may be repeated)
+    /// A file: raw and qcow2 are used in place, VHDX and VHD taken in and given back (may be repeated)
     #[arg(long = "disk", value_name = "FILE[,format=FORMAT]", value_parser = existing)]
     disks: Vec<NewDisk>,
     /// A new, empty disk, after those in place (may be repeated)

@@ -69,7 +69,7 @@ pub(crate) struct SetArgs {
     /// Remove the adapter
     #[arg(long, conflicts_with_all = ["switch", "vlan", "mac"])]
     remove_adapter: bool,
-    /// Add a raw or qcow2 file, used in place (may be repeated)
+    /// Add a file: raw and qcow2 are used in place, VHDX and VHD taken in and given back (may be repeated)
     #[arg(long = "add-disk", value_name = "FILE[,format=FORMAT]", value_parser = existing)]
     add_disks: Vec<NewDisk>,
     /// Add a new, empty disk (may be repeated)
