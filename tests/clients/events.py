@@ -30,7 +30,9 @@ with Hyperv().subscribed(STATE) as states, Hyperv().subscribed(JOBS) as jobs:
     job = output["Job"].selectors["InstanceID"]
     made = until(jobs, lambda event: event["SourceInstance"]["InstanceID"] == job)
     assert made.class_name == "CIM_InstCreation", made.class_name
-    ended = until(jobs, lambda event: event["SourceInstance"]["InstanceID"] == job and event["SourceInstance"]["JobState"] == "7")
-    assert ended["PreviousInstance"]["JobState"] != "7", ended
+    # One that is over before anybody looked is told of once.
+    if made["SourceInstance"]["JobState"] != "7":
+        ended = until(jobs, lambda event: event["SourceInstance"]["InstanceID"] == job and event["SourceInstance"]["JobState"] == "7")
+        assert ended["PreviousInstance"]["JobState"] != "7", ended
     other.wait(other.call(machine, "RequestStateChange", RequestedState=3))
     until(states, lambda event: event["TargetInstance"]["EnabledState"] == "3")

@@ -122,8 +122,12 @@ fn a_job_is_told_of_from_its_beginning_to_its_end() {
     let id = job.text("InstanceID").unwrap();
     let ours =
         |event: &Instance| inside(event, "SourceInstance", "InstanceID").and_then(Value::as_str) == Some(id);
-    assert_eq!(ear.hear(ours).class, "CIM_InstCreation");
-    ear.hear(|event| ours(event) && number(event, "SourceInstance", "JobState") == Some(7));
+    let made = ear.hear(ours);
+    assert_eq!(made.class, "CIM_InstCreation");
+    // One that is over before anybody looked is told of once.
+    if number(&made, "SourceInstance", "JobState") != Some(7) {
+        ear.hear(|event| ours(event) && number(event, "SourceInstance", "JobState") == Some(7));
+    }
     ended(&lab, &job);
 }
 
@@ -131,8 +135,9 @@ fn a_job_is_told_of_from_its_beginning_to_its_end() {
 fn who_may_not_see_a_machine_hears_nothing_of_it() {
     let lab = Lab::new();
     let query = "SELECT * FROM __InstanceCreationEvent WHERE TargetInstance ISA 'Msvm_ComputerSystem'";
-    let mut ear = Ear::of(&lab, query);
+    // Who subscribed first is asked about first: when ann has heard, it was judged what eve may hear.
     let mut deaf = Ear::of_user(&lab, "eve", query);
+    let mut ear = Ear::of(&lab, query);
     *lab.rule.lock().unwrap() = Box::new(|user, action, _| user == "ann" || action != Action::See);
     lab.machine("web", Generation::Two);
     ear.hear(|_| true);

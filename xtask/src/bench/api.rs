@@ -184,8 +184,8 @@ fn walk(client: &mut Client, class: &str) -> Outcome<Vec<String>> {
 
 fn crowds(url: &str, files: &str, replies: &Path, machines: usize) -> Outcome<Vec<Crowd>> {
     let mut first = Client::to(url)?;
-    let all = first
-        .post("/wsman", &posts::query("SELECT Name FROM Msvm_ComputerSystem WHERE ElementName LIKE 'vm%'"))?;
+    let all =
+        first.post("/wsman", &posts::query("SELECT Name FROM Msvm_ComputerSystem WHERE Name != __SERVER"))?;
     let names: Vec<String> = all
         .split("<p:Name>")
         .skip(1)
