@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// The password of every user of a story.
 pub const PASSWORD: &str = "correct-horse-battery";
 
-/// A daemon with WS-Management on loopback, with and without TLS, and an administrator `ada`. `C:` is a folder of its own.
+/// A daemon with WS-Management and CIM-XML on loopback, with and without TLS, and an administrator `ada`. `C:` is a folder of its own.
 #[derive(Debug)]
 pub struct Api {
     /// The daemon.
@@ -32,7 +32,7 @@ impl Api {
         let exports = places.join("exports");
         std::fs::create_dir(&exports).expect("made");
         let text = format!(
-            "[wsman]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"127.0.0.1:0\"]\n[cim]\npaths = {{ \"C:\" = {} }}\n",
+            "[wsman]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"127.0.0.1:0\"]\n[cimxml]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"127.0.0.1:0\"]\n[cim]\npaths = {{ \"C:\" = {} }}\n",
             Value::from(exports.to_str().expect("UTF-8"))
         );
         std::fs::write(&config, text).expect("written");
@@ -45,15 +45,29 @@ impl Api {
         Self { daemon, places }
     }
 
-    /// The address that it listens at with `scheme`.
+    /// The address of WS-Management with `scheme`.
     ///
     /// # Panics
     /// When it does not listen there.
     #[must_use]
     pub fn url(&self, scheme: &str) -> String {
+        self.listens(scheme, "/wsman")
+    }
+
+    /// The address of CIM-XML with `scheme`.
+    ///
+    /// # Panics
+    /// When it does not listen there.
+    #[must_use]
+    pub fn cimxml(&self, scheme: &str) -> String {
+        self.listens(scheme, "/cimom")
+    }
+
+    fn listens(&self, scheme: &str, path: &str) -> String {
         let ready = std::fs::read_to_string(self.places.join("ready")).expect("the ready file");
         let wanted = format!("{scheme}://");
-        ready.lines().find(|line| line.starts_with(&wanted)).expect("it listens").to_owned()
+        let there = |line: &&str| line.starts_with(&wanted) && line.ends_with(path);
+        ready.lines().find(there).expect("it listens").to_owned()
     }
 
     /// The same without scheme and path: `127.0.0.1:PORT`.

@@ -101,6 +101,12 @@ impl ObjectPath {
             let wrong =
                 |source| PathError::Value { class: class.name.clone(), key: key.name.clone(), source };
             let value = match (&key.ty, value) {
+                // One into another namespace, whose classes are not at hand.
+                (Type::Reference(_), Value::Reference(path))
+                    if path.namespace.is_some() && schema.class(path.class.as_str()).is_none() =>
+                {
+                    Value::Reference(path.clone())
+                }
                 (Type::Reference(_), Value::Reference(path)) if depth < Self::MAX_DEPTH => {
                     path.resolved_within(schema, depth + 1)?.into()
                 }

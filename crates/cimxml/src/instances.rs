@@ -1,9 +1,11 @@
 //! Operations on instances and their properties (DSP0200, 5.3.2).
 
+use std::sync::Arc;
+
 use cim::xml::{Writer, Xml};
 use cim::{Class, Instance, Name, ObjectPath, Property, Schema};
 use wsman::query::Asker;
-use wsman::{Done, Instances, changes};
+use wsman::{Done, Instances, Operations, changes};
 
 use crate::error::{CimError, Status};
 use crate::limits::MAX_QUERY;
@@ -56,8 +58,8 @@ impl Shape {
 }
 
 /// Makes elements of instances. It owns what it needs, since they are made as they are taken.
-#[derive(Clone, Debug)]
 pub(crate) struct Render {
+    pub(crate) operations: Arc<dyn Operations>,
     pub(crate) schema: Schema,
     pub(crate) namespace: String,
     pub(crate) host: String,
@@ -100,12 +102,17 @@ impl Render {
     }
 
     fn writer(&self) -> Writer<'_> {
-        Writer::new(&self.schema).with_origins(self.shape.origins)
+        Writer::new(&self.schema)
     }
 
     fn instance(&self, xml: &mut Xml, instance: &Instance) {
-        let class = self.schema.class(instance.class.as_str()).map(AsRef::as_ref);
-        self.writer().instance(xml, instance, |name| self.shape.shows(&self.schema, class, name));
+        // An association may lead into another namespace.
+        let elsewhere = || self.operations.schema(instance.path.as_ref()?.namespace.as_deref()?);
+        let here = Some(&self.schema).filter(|schema| schema.class(instance.class.as_str()).is_some());
+        let schema = here.or_else(elsewhere).unwrap_or(&self.schema);
+        let class = schema.class(instance.class.as_str()).map(AsRef::as_ref);
+        let writer = Writer::new(schema).with_origins(self.shape.origins);
+        writer.instance(xml, instance, |name| self.shape.shows(schema, class, name));
     }
 
     /// The whole path.
@@ -124,6 +131,7 @@ impl Render {
 impl Turn<'_> {
     pub(crate) fn render(&self, form: Form, shape: Shape) -> Render {
         Render {
+            operations: Arc::clone(self.operations),
             schema: self.schema.clone(),
             namespace: self.namespace.to_owned(),
             host: self.host.to_owned(),
@@ -306,7 +314,7 @@ impl Turn<'_> {
             ));
         }
         let asker = Asker {
-            operations: self.operations,
+            operations: self.operations.as_ref(),
             call: self.call,
             namespace: self.namespace,
             schema: self.schema,

@@ -48,7 +48,7 @@ impl Outcome {
 
 /// One request being answered.
 pub(crate) struct Turn<'t> {
-    pub(crate) operations: &'t dyn Operations,
+    pub(crate) operations: &'t Arc<dyn Operations>,
     pub(crate) contexts: &'t Contexts<Enumeration>,
     pub(crate) host: &'t str,
     pub(crate) call: &'t Call,
@@ -195,7 +195,7 @@ impl Responder {
             CimError::new(Status::InvalidNamespace, format!("there is no namespace {namespace}"))
         })?;
         let turn = Turn {
-            operations: self.operations.as_ref(),
+            operations: &self.operations,
             contexts: &self.contexts,
             host: &self.host,
             call,

@@ -23,6 +23,8 @@ pub(crate) struct End {
     class: &'static str,
     /// What it is part of.
     scope: Scope,
+    /// Whether it lies in the namespace beside that of the association.
+    elsewhere: bool,
 }
 
 /// Whether an instance of the first end and one of the second are associated.
@@ -43,7 +45,12 @@ pub(crate) struct Association {
 }
 
 pub(crate) const fn end(role: &'static str, class: &'static str, scope: Scope) -> End {
-    End { role, class, scope }
+    End { role, class, scope, elsewhere: false }
+}
+
+/// An end in the namespace beside. Nothing is walked to from there, since the association is not known there.
+pub(crate) const fn elsewhere(role: &'static str, class: &'static str, scope: Scope) -> End {
+    End { role, class, scope, elsewhere: true }
 }
 
 pub(crate) const fn all(class: &'static str, first: End, second: End) -> Association {
@@ -189,6 +196,11 @@ impl Step {
         if self.forward { self.association.second } else { self.association.first }
     }
 
+    /// The namespace where the far end lies.
+    fn place<'n>(&self, namespace: &'n Arc<Namespace>) -> &'n Arc<Namespace> {
+        namespace.beside.as_ref().filter(|_| self.far().elsewhere).unwrap_or(namespace)
+    }
+
     fn linked(&self, near: &Instance, far: &Instance) -> bool {
         let (first, second) = if self.forward { (near, far) } else { (far, near) };
         // Nothing is associated with itself, though a class may be at both ends.
@@ -227,6 +239,7 @@ fn steps(namespace: &Namespace, from: &Instance, owner: &Owner, walk: &Walk) -> 
     both.filter(|step| {
         let near = step.near();
         near.scope == owner.scope()
+            && !near.elsewhere
             && namespace.schema.is_a(from.class.as_str(), near.class)
             && is_a(namespace, step.association.class, walk.association.as_ref())
             && asked(&walk.role, near.role)
@@ -252,7 +265,8 @@ fn walked(
     Ok(visits.into_iter().flat_map(move |(step, owners)| {
         let near = from.clone();
         let wanted = move |_: &World, far: &Instance| step.linked(&near, far);
-        let far = namespace.from_owners(&world, &call, owners, step.far().class.to_owned(), wanted);
+        let place = step.place(&namespace);
+        let far = place.from_owners(&world, &call, owners, step.far().class.to_owned(), wanted);
         let near = from.clone();
         far.map(move |far| Ok((step, near.clone(), far?)))
     }))
@@ -275,8 +289,8 @@ impl Namespace {
         let mut seen = std::collections::HashSet::new();
         Ok(Box::new(found.filter_map(move |found| match found {
             Err(e) => Some(Err(e)),
-            Ok((_, _, far)) => {
-                let wanted = is_a(&this, far.class.as_str(), result.as_ref())
+            Ok((step, _, far)) => {
+                let wanted = is_a(step.place(&this), far.class.as_str(), result.as_ref())
                     // One step leads to nothing twice.
                     && (!several || seen.insert(far.path.as_ref().map(ToString::to_string)));
                 wanted.then_some(Ok(far))

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use cim::Class;
 
 use crate::provider::Namespace;
-use crate::{schema, v1};
+use crate::{interop, schema, v1};
 
-fn namespaces() -> [Arc<Namespace>; 3] {
+fn namespaces() -> [Arc<Namespace>; 4] {
     let virtualization = Arc::new(Namespace::virtualization(schema::virtualization().expect("the schema")));
     let first = v1::namespace(schema::virtualization_v1().expect("the schema"), Arc::clone(&virtualization));
     let cimv2 = Namespace::cimv2(schema::cimv2().expect("the schema"));
-    [virtualization, Arc::new(first), Arc::new(cimv2)]
+    let interop = interop::namespace(schema::interop().expect("the schema"), Arc::clone(&virtualization));
+    [virtualization, Arc::new(first), Arc::new(cimv2), Arc::new(interop)]
 }
 
 fn table() -> String {

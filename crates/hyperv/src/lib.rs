@@ -33,6 +33,7 @@ mod fill;
 mod ids;
 mod image;
 mod integration;
+mod interop;
 mod job_class;
 mod kvp;
 mod linux;

@@ -12,12 +12,12 @@ use crate::provider::{Namespace, VIRTUALIZATION};
 use crate::settings::Settings;
 use crate::tasks::Tasks;
 use crate::world::World;
-use crate::{schema, v1};
+use crate::{interop, schema, v1};
 
 /// Hyper-V's classes over a host.
 pub struct Hyperv {
     world: Arc<World>,
-    namespaces: [Arc<Namespace>; 3],
+    namespaces: [Arc<Namespace>; 4],
     publisher: Arc<Publisher>,
 }
 
@@ -31,15 +31,17 @@ impl Hyperv {
         let virtualization = Arc::new(Namespace::virtualization(schema.clone()));
         let cimv2 = Arc::new(Namespace::cimv2(schema::cimv2()?));
         let first = Arc::new(v1::namespace(schema::virtualization_v1()?, Arc::clone(&virtualization)));
+        let interop = Arc::new(interop::namespace(schema::interop()?, Arc::clone(&virtualization)));
         let tasks = Tasks::new(Arc::clone(&host));
         let world = Arc::new(World { host, settings, tasks, agents: Arc::default(), schema });
         let publisher = Publisher::new(Arc::clone(&world), Arc::clone(&virtualization));
-        Ok(Self { world, namespaces: [virtualization, first, cimv2], publisher })
+        Ok(Self { world, namespaces: [virtualization, first, cimv2, interop], publisher })
     }
 
     /// The namespace, by a name in any case and with slashes of either kind.
     fn namespace(&self, name: &str) -> Result<&Arc<Namespace>, Failure> {
         let name = name.trim_matches(['/', '\\']).replace('\\', "/");
+        let name = if name.eq_ignore_ascii_case(interop::ALIAS) { interop::INTEROP.to_owned() } else { name };
         self.namespaces.iter().find(|n| n.name.eq_ignore_ascii_case(&name)).ok_or_else(|| {
             let there = self.namespaces.each_ref().map(|n| format!("`{}`", n.name)).join(", ");
             let message = format!("there is no namespace `{name}` here, only {there}");

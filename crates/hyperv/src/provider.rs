@@ -172,6 +172,8 @@ pub(crate) struct Namespace {
     /// The namespace in whose words this one's makers speak, where it is not their own: what they say beyond its classes is
     /// left out.
     pub(crate) behind: Option<Arc<Namespace>>,
+    /// The namespace where ends of its associations lie that are elsewhere.
+    pub(crate) beside: Option<Arc<Namespace>>,
 }
 
 impl Namespace {
@@ -190,6 +192,7 @@ impl Namespace {
             ],
             methods: crate::method::METHODS,
             behind: None,
+            beside: None,
         }
     }
 
@@ -201,6 +204,7 @@ impl Namespace {
             associations: &[crate::association::CIMV2],
             methods: &[],
             behind: None,
+            beside: None,
         }
     }
 

@@ -32,6 +32,14 @@ pub fn cimv2() -> Result<Schema, Error> {
     read("cimv2.mof", include_str!("../schema/cimv2.mof"))
 }
 
+/// What the server says of itself: `root/interop`.
+///
+/// # Errors
+/// As [`virtualization`].
+pub fn interop() -> Result<Schema, Error> {
+    read("interop.mof", include_str!("../schema/interop.mof"))
+}
+
 fn read(name: &str, text: &str) -> Result<Schema, Error> {
     let mut compiler = Compiler::new();
     compiler.add("qualifiers.mof", QUALIFIERS)?;

@@ -73,6 +73,7 @@ fn pywbem_sees_the_classes_that_we_see() {
         ("root/virtualization/v2", "virtualization_v2.mof", schema::virtualization().unwrap()),
         ("root/virtualization", "virtualization.mof", schema::virtualization_v1().unwrap()),
         ("root/cimv2", "cimv2.mof", schema::cimv2().unwrap()),
+        ("root/interop", "interop.mof", schema::interop().unwrap()),
     ] {
         let mut command = Command::new(&python);
         command.arg(&oracle).arg(namespace).args(["qualifiers.mof", file].map(schema_file));

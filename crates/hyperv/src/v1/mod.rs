@@ -43,6 +43,7 @@ pub(crate) fn namespace(schema: Schema, v2: Arc<Namespace>) -> Namespace {
         associations: &[ASSOCIATIONS, crate::capabilities::LINKS, crate::pool::LINKS],
         methods: METHODS,
         behind: Some(v2),
+        beside: None,
     }
 }
 
