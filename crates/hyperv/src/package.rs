@@ -42,8 +42,17 @@ pub(crate) fn export(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     if let Some(settings) = invocation.instance("ExportSettingData", EXPORT_SETTINGS)? {
         apply(&machine, &settings, &mut request)?;
     }
+    begin_export(invocation, &machine, &request)
+}
+
+/// Begins an export.
+pub(crate) fn begin_export(
+    invocation: &Invocation<'_>,
+    machine: &Machine,
+    request: &ExportRequest,
+) -> Result<Output, Refused> {
     let world = invocation.world;
-    let job = match world.host.export(machine.id(), &request, &invocation.call.principal.user) {
+    let job = match world.host.export(machine.id(), request, &invocation.call.principal.user) {
         // That something is in the way there is not said by the return value, but by the job, as with Hyper-V.
         Err(e) if e.reason() == Reason::AlreadyExists => {
             world.tasks.failed(invocation.begin(Kind::Export, machine.id()), e)?

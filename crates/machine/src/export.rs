@@ -10,6 +10,8 @@
 //! export keeps its `.partial`, and the next one goes on with it if every source is still the same; a cancelled one
 //! deletes it.
 
+mod first;
+
 use std::path::{Path, PathBuf};
 
 use job::{Context, Failure, Kind, Steps, UndoReason};
@@ -30,6 +32,7 @@ use crate::names::safe_file_name;
 use crate::power::Request;
 use crate::record::MachineRecord;
 use crate::saved::Saved;
+use crate::settings::Generation;
 
 /// Hyper-V's folder of configurations.
 const MACHINES_DIR: &str = "Virtual Machines";
@@ -41,6 +44,17 @@ const SNAPSHOTS_DIR: &str = "Snapshots";
 const MAX_NAME: usize = 255;
 /// Configurations of at least this version have a runtime state file beside them (6.2, Windows Server 2016).
 const FIRST_WITH_RUNTIME_STATE: i64 = 0x0602;
+
+/// Whose exports the package looks like. Disks and what Slipway keeps of its own are the same in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Those of 2012 R2 and later: VMCX with its companions, or XML where it came so.
+    #[default]
+    Current,
+    /// Those of 2008 to 2012: `config.xml` and an `.exp`, which can be imported in place once. For machines of generation 1.
+    First,
+}
 
 /// What to export, and how: the settings of `Msvm_VirtualSystemExportSettingData` that need no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +82,9 @@ pub struct ExportRequest {
     /// Bytes read per second at most.
     #[serde(default)]
     pub rate_limit: Option<std::num::NonZero<u64>>,
+    /// Whose exports it looks like.
+    #[serde(default)]
+    pub layout: Layout,
 }
 
 fn yes() -> bool {
@@ -86,6 +103,7 @@ impl ExportRequest {
             format: None,
             block_size: None,
             rate_limit: None,
+            layout: Layout::Current,
         }
     }
 }
@@ -112,6 +130,11 @@ impl Host {
         }
         if request.format == Some(DiskFormat::Qcow2) {
             return Err(Error::new(Reason::InvalidArgument, "a Hyper-V package holds no qcow2 disks"));
+        }
+        if request.layout == Layout::First && record.settings.generation == Generation::Two {
+            let name = &record.settings.name;
+            let message = format!("`{name}` is of generation 2, which exports of 2008 to 2012 cannot hold");
+            return Err(Error::new(Reason::NotSupported, message).hint("export it in the current layout"));
         }
         refuse_existing(&target)?;
         let submission =
@@ -274,7 +297,13 @@ fn prepare(cx: &mut Cx<'_>) -> std::result::Result<Prepared, Failure> {
         if let Some(parent) = params.target.parent() {
             std::fs::create_dir_all(parent).map_err(|e| Error::io("create directory", parent, e))?;
         }
-        Ok(Prepared { parts, generation: format!("run {}", record.run_generation) })
+        let run = format!("run {}", record.run_generation);
+        // A `.partial` of one layout is not gone on with in another: its small files would be left.
+        let generation = match params.request.layout {
+            Layout::Current => run,
+            Layout::First => format!("{run}, as of 2008"),
+        };
+        Ok(Prepared { parts, generation })
     };
     work().map_err(|e| failure(&e))
 }
@@ -468,13 +497,19 @@ fn describe(
     prepared: &Prepared,
     package: &mut PackageWriter,
 ) -> std::result::Result<(), Failure> {
-    let files = configuration(host, record, disks, prepared).map_err(|e| failure(&e))?;
+    let files = configuration(host, record, disks, params, prepared).map_err(|e| failure(&e))?;
     let failed = |e: transfer::WriterError| writer_failure("cannot export", &e);
     for dir in [MACHINES_DIR, DISKS_DIR, SNAPSHOTS_DIR] {
         package.add_directory(dir).map_err(failed)?;
     }
-    for (name, bytes) in &files {
-        package.add_file(&format!("{MACHINES_DIR}/{name}"), bytes).map_err(failed)?;
+    for (path, bytes) in &files {
+        package.add_file(path, bytes).map_err(failed)?;
+    }
+    if params.request.layout == Layout::First
+        && let Some(origin) = &record.origin
+        && origin.guest_state.is_some()
+    {
+        package.exclude("guest-state", "guest state", "exports of 2008 to 2012 have none");
     }
     for disk in disks.iter().filter(|d| !prepared.parts.iter().any(|p| p.disk == d.id)) {
         let reason = if params.request.storage { "excluded on request" } else { "configuration only" };
@@ -487,11 +522,12 @@ fn describe(
     Ok(())
 }
 
-/// The configuration and its companions: file name and bytes.
+/// The configuration and its companions: path in the package, and bytes.
 fn configuration(
     host: &Host,
     record: &MachineRecord,
     disks: &[DiskRecord],
+    params: &ExportParams,
     prepared: &Prepared,
 ) -> Result<Vec<(String, Vec<u8>)>> {
     let id = record.id.hyphenated().to_string().to_ascii_uppercase();
@@ -510,36 +546,50 @@ fn configuration(
         })
     };
     let who = Identity { id: record.id, disk_name: &name_of };
-    let mut files = Vec::new();
-    let version = record.settings.config_version;
-    match &record.origin {
+    let (mut document, came) = match &record.origin {
         Some(origin) => {
             let bytes = host.blobs.get(&origin.configuration)?;
-            let mut document = vmcx::read(&bytes).map_err(|e| broken(&e))?;
-            let before = document.tree.clone();
-            config::apply(&mut document.tree, &record.settings, &who).map_err(|e| broken(&e))?;
-            let extension = if document.form == vmcx::Form::Xml { "xml" } else { "vmcx" };
-            let bytes =
-                if document.tree == before { bytes } else { document.write().map_err(|e| broken(&e))? };
-            files.push((format!("{id}.{extension}"), bytes));
-            let state = origin.runtime_state.as_ref().map(|b| host.blobs.get(b)).transpose()?;
-            match state {
-                Some(bytes) => files.push((format!("{id}.VMRS"), bytes)),
-                None if version >= FIRST_WITH_RUNTIME_STATE => {
-                    files.push((format!("{id}.VMRS"), empty_state(version)?));
-                }
-                None => {}
-            }
-            if let Some(blob) = &origin.guest_state {
-                files.push((format!("{id}.vmgs"), host.blobs.get(blob)?));
-            }
+            (vmcx::read(&bytes).map_err(|e| broken(&e))?, Some(bytes))
         }
         None => {
-            let mut tree = config::fresh(record.id, record.created, &record.settings);
-            config::apply(&mut tree, &record.settings, &who).map_err(|e| broken(&e))?;
-            files.push((format!("{id}.vmcx"), vmcx::write_container(&tree).map_err(|e| broken(&e))?));
-            files.push((format!("{id}.VMRS"), empty_state(version)?));
+            let tree = config::fresh(record.id, record.created, &record.settings);
+            (vmcx::Document::new(tree, vmcx::Form::Container), None)
         }
+    };
+    let before = document.tree.clone();
+    config::apply(&mut document.tree, &record.settings, &who).map_err(|e| broken(&e))?;
+    let first = params.request.layout == Layout::First;
+    let converted = first && document.form != vmcx::Form::Xml;
+    if converted {
+        document = vmcx::Document::new(document.tree, vmcx::Form::Xml);
+    }
+    let extension = match document.form {
+        _ if first => "exp",
+        vmcx::Form::Xml => "xml",
+        vmcx::Form::Container => "vmcx",
+    };
+    // What was not changed goes out as the very bytes that came.
+    let bytes = match came.filter(|_| document.tree == before && !converted) {
+        Some(bytes) => bytes,
+        None => document.write().map_err(|e| broken(&e))?,
+    };
+    let path = |extension: &str| format!("{MACHINES_DIR}/{id}.{extension}");
+    let mut files = vec![(path(extension), bytes)];
+    if first {
+        let description = first::description(record, &params.request, &files[0].0, &prepared.parts);
+        files.push((first::DESCRIPTION.to_owned(), description.map_err(|e| broken(&e))?));
+        return Ok(files);
+    }
+    let version = record.settings.config_version;
+    let origin = record.origin.as_ref();
+    let state = origin.and_then(|o| o.runtime_state.as_ref()).map(|b| host.blobs.get(b)).transpose()?;
+    match state {
+        Some(bytes) => files.push((path("VMRS"), bytes)),
+        None if version >= FIRST_WITH_RUNTIME_STATE => files.push((path("VMRS"), empty_state(version)?)),
+        None => {}
+    }
+    if let Some(blob) = origin.and_then(|o| o.guest_state.as_ref()) {
+        files.push((path("vmgs"), host.blobs.get(blob)?));
     }
     Ok(files)
 }

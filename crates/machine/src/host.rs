@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -147,6 +147,7 @@ impl Host {
         let jobs = crate::jobs::open(&host, jobs)?;
         let _ = host.jobs.set(jobs);
         host.jobs().recover().map_err(crate::jobs::failed)?;
+        host.drop_unbegun()?;
         host.start_automatically()?;
         Ok(host)
     }
@@ -196,10 +197,14 @@ impl Host {
     /// A directory for the files of machine `id` that does not exist yet: disks of an earlier machine of that id may
     /// have been kept. The caller holds the id's cell, or a job on it, until the directory is made.
     pub(crate) fn new_home(&self, id: Uuid) -> PathBuf {
-        let machines = self.data.join("machines");
-        let first = machines.join(id.hyphenated().to_string());
+        Self::new_home_in(&self.default_root(), id)
+    }
+
+    /// The same below another directory.
+    pub(crate) fn new_home_in(root: &Path, id: Uuid) -> PathBuf {
+        let first = root.join(id.hyphenated().to_string());
         let taken = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
-        let more = (2_u64..).map(|n| machines.join(format!("{}-{n}", id.hyphenated())));
+        let more = (2_u64..).map(|n| root.join(format!("{}-{n}", id.hyphenated())));
         std::iter::once(first.clone()).chain(more).find(|path| !taken(path)).unwrap_or(first)
     }
 

@@ -80,6 +80,18 @@ pub struct ImportRequest {
     /// What was said of single parts.
     #[serde(default, skip_serializing_if = "Parts::is_empty")]
     pub parts: Parts,
+    /// The files that single disks of a copy become, by their path in the configuration. The ending is ours to choose.
+    #[serde(default)]
+    pub disk_targets: BTreeMap<String, PathBuf>,
+    /// Directory in which the machine's own directory is made; `None` is the host's.
+    #[serde(default)]
+    pub root: Option<PathBuf>,
+    /// A machine in one go: nobody sees a planned one, and none is left when it fails.
+    #[serde(default)]
+    pub at_once: bool,
+    /// The package becomes the machine's, once: an `.exp` in it is called `.xml` from then on, as a Hyper-V of 2008 does.
+    #[serde(default)]
+    pub adopt: bool,
 }
 
 /// What is said of single parts of a planned machine, by where they are in its configuration. It outweighs what holds for

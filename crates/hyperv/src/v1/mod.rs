@@ -8,6 +8,7 @@
 //! a port for every adapter that is plugged in.
 
 mod default;
+mod package;
 mod resource;
 mod setting;
 mod state;
@@ -154,6 +155,11 @@ const METHODS: &[Method] = &[
     method(MANAGEMENT, "DefineVirtualSystem", setting::define),
     method(MANAGEMENT, "ModifyVirtualSystem", setting::modify),
     method(MANAGEMENT, "DestroyVirtualSystem", setting::destroy),
+    method(MANAGEMENT, "ExportVirtualSystem", package::export).needs(Action::Export),
+    method(MANAGEMENT, "ExportVirtualSystemEx", package::export_ex).needs(Action::Export),
+    method(MANAGEMENT, "ImportVirtualSystem", package::import),
+    method(MANAGEMENT, "ImportVirtualSystemEx", package::import_ex),
+    method(MANAGEMENT, "GetVirtualSystemImportSettingData", package::import_settings),
     method(MANAGEMENT, "AddVirtualSystemResources", resource::add),
     method(MANAGEMENT, "ModifyVirtualSystemResources", resource::modify),
     method(MANAGEMENT, "RemoveVirtualSystemResources", resource::remove),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::plan::{Plan, Surroundings, plan};
 use crate::cancel::Cancel;
 use crate::error::{Error, Reason, Result};
-use crate::finding::{Severity, Verdict};
+use crate::finding::{Finding, Severity, Verdict};
 use crate::host::Host;
 use crate::planned::{ImportRequest, PlannedEdit};
 use crate::record::{self, MachineRecord, Origin, PLANNED, PlannedRecord, machine_key};
@@ -40,7 +40,8 @@ impl Host {
 
     fn look_until(&self, request: &ImportRequest, cancel: &Cancel) -> Result<Plan> {
         let switches = self.switches()?;
-        let target = request.to.clone().unwrap_or_else(|| self.data.join("machines"));
+        let target =
+            request.to.clone().or_else(|| request.root.clone()).unwrap_or_else(|| self.default_root());
         let free = free_bytes(&target);
         plan(
             request,
@@ -81,7 +82,7 @@ impl Host {
     /// # Errors
     /// As [`Self::look`], or the same machine is planned already.
     pub fn import(&self, request: &ImportRequest) -> Result<PlannedView> {
-        let request = absolute(request)?;
+        let request = absolute(&ImportRequest { at_once: false, ..request.clone() })?;
         if let Some(id) = request.id
             && let Ok((record, _)) = self.planned_record(id)
             && record.request == request
@@ -89,8 +90,60 @@ impl Host {
             return Ok(record.into());
         }
         let found = self.look(&request)?;
+        let cell = self.cell(found.id);
+        let _held = cell.lock();
+        self.drop_unbegun_of(found.id)?;
+        self.keep(&request, found).map(PlannedView::from)
+    }
+
+    /// Imports a package and makes a machine of it: one job. Nobody sees a planned machine meanwhile, and none is left when
+    /// it fails, is cancelled, or the host dies before the job is on record.
+    ///
+    /// # Errors
+    /// As [`Self::look`] and [`Self::realize`]; or the package was adopted before, and would be again under the same id.
+    pub fn import_at_once(&self, request: &ImportRequest, owner: &str) -> Result<Uuid> {
+        let request = absolute(&ImportRequest { at_once: true, ..request.clone() })?;
+        let found = self.look(&request)?;
+        if request.adopt && !request.new_id && found.package.is_live() {
+            let directory = found.package.root.display();
+            let message =
+                format!("`{directory}` was imported in place already: its export is a machine's now");
+            return Err(Error::new(Reason::InvalidArgument, message)
+                .hint("give the machine a new id, or import a copy"));
+        }
+        refuse_unready(&found.settings.name, &found.findings, |fix| {
+            format!("import with {fix}, by way of a planned machine")
+        })?;
+        // Held until the job is on record: what has none by then is nobody's.
+        let cell = self.cell(found.id);
+        let _held = cell.lock();
+        self.drop_unbegun_of(found.id)?;
+        let record = self.keep(&request, found)?;
+        self.submit_realize(record.id, owner).inspect_err(|_| {
+            if let Err(e) = self.abandon_planned(record.id) {
+                tracing::warn!(machine = %record.id, "an import that did not begin is left: {}", e.chain());
+            }
+        })
+    }
+
+    /// Forgets imports in one go that no job makes: the host died before there was one, or it was cancelled before it began.
+    pub(crate) fn drop_unbegun(&self) -> Result<()> {
+        let all: Vec<PlannedRecord> = record::list(&*self.store, PLANNED)?;
+        all.iter().filter(|record| record.request.at_once).try_for_each(|r| self.drop_unbegun_of(r.id))
+    }
+
+    fn drop_unbegun_of(&self, id: Uuid) -> Result<()> {
+        match self.planned_record(id) {
+            Ok((record, _)) if record.request.at_once && self.refuse_busy(id, "abandon").is_ok() => {
+                self.abandon_planned(id)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn keep(&self, request: &ImportRequest, found: Plan) -> Result<PlannedRecord> {
         let origin = self.keep_origin(&found)?;
-        let record = planned(self.now(), &request, found, origin);
+        let record = planned(self.now(), request, found, origin);
         let key = planned_key(record.id);
         let put = record::put(key.clone(), &record)?;
         if !record::commit(&*self.store, vec![Condition::Absent(key)], vec![put])? {
@@ -103,7 +156,7 @@ impl Host {
                 record.id
             )));
         }
-        Ok(record.into())
+        Ok(record)
     }
 
     fn keep_origin(&self, found: &Plan) -> Result<Origin> {
@@ -123,13 +176,13 @@ impl Host {
     /// The store fails.
     pub fn planned(&self) -> Result<Vec<PlannedView>> {
         let mut all: Vec<PlannedRecord> = record::list(&*self.store, PLANNED)?;
+        all.retain(|record| !record.request.at_once);
         all.sort_by(|a, b| (&a.settings.name, a.id).cmp(&(&b.settings.name, b.id)));
         Ok(all.into_iter().map(PlannedView::from).collect())
     }
 
     pub(crate) fn planned_record(&self, id: Uuid) -> Result<(PlannedRecord, u64)> {
-        record::get(&*self.store, &planned_key(id))?
-            .ok_or_else(|| Error::new(Reason::NotFound, format!("no planned machine has the id {id}")))
+        record::get(&*self.store, &planned_key(id))?.ok_or_else(|| no_planned(id))
     }
 
     /// Planned machine `id`.
@@ -137,7 +190,8 @@ impl Host {
     /// # Errors
     /// There is none.
     pub fn planned_machine(&self, id: Uuid) -> Result<PlannedView> {
-        Ok(self.planned_record(id)?.0.into())
+        let (record, _) = self.planned_record(id)?;
+        if record.request.at_once { Err(no_planned(id)) } else { Ok(record.into()) }
     }
 
     /// Changes planned machine `id` and validates it again.
@@ -206,26 +260,20 @@ impl Host {
     /// A finding stands in the way, or it is being realized already.
     pub fn realize(&self, id: Uuid, owner: &str) -> Result<Uuid> {
         let view = self.validate_planned(id)?;
-        let errors: Vec<_> = view.record.findings.iter().filter(|f| f.severity == Severity::Error).collect();
-        if let Some(first) = errors.first() {
-            let more =
-                if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
-            let name = &view.record.settings.name;
-            let message = format!("`{name}` cannot become a machine: {}{more}", first.message);
-            let id = view.record.id;
-            let hint = match first.fix.as_deref() {
-                // What was chosen when the package was read is chosen anew only by reading it again.
-                Some(fix @ ("--copy" | "--lenient")) => format!("import again with {fix}"),
-                Some(fix) if fix.starts_with("--") => format!("slipway planned set {id} {fix}"),
-                Some(fix) => fix.to_owned(),
-                None => format!("slipway explain {}", first.id),
-            };
-            return Err(Error::new(Reason::NotCompatible, message).hint(hint));
-        }
+        let id = view.record.id;
+        refuse_unready(&view.record.settings.name, &view.record.findings, |fix| match fix {
+            // What was chosen when the package was read is chosen anew only by reading it again.
+            "--copy" | "--lenient" => format!("import again with {fix}"),
+            _ => format!("slipway planned set {id} {fix}"),
+        })?;
+        self.submit_realize(id, owner)
+    }
+
+    fn submit_realize(&self, id: Uuid, owner: &str) -> Result<Uuid> {
         crate::jobs::submit(
             self,
-            job::Submission::<super::Realize>::new(super::realize::RealizeParams { planned: view.record.id })
-                .subject(view.record.id.to_string())
+            job::Submission::<super::Realize>::new(super::realize::RealizeParams { planned: id })
+                .subject(id.to_string())
                 .owner(owner),
         )
     }
@@ -247,6 +295,24 @@ impl Host {
         }
         Ok(())
     }
+}
+
+fn no_planned(id: Uuid) -> Error {
+    Error::new(Reason::NotFound, format!("no planned machine has the id {id}"))
+}
+
+/// Refuses what a finding keeps from becoming a machine; `option` says how an option that would resolve it is given.
+fn refuse_unready(name: &str, findings: &[Finding], option: impl Fn(&str) -> String) -> Result<()> {
+    let errors: Vec<_> = findings.iter().filter(|f| f.severity == Severity::Error).collect();
+    let Some(first) = errors.first() else { return Ok(()) };
+    let more = if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
+    let message = format!("`{name}` cannot become a machine: {}{more}", first.message);
+    let hint = match first.fix.as_deref() {
+        Some(fix) if fix.starts_with("--") => option(fix),
+        Some(fix) => fix.to_owned(),
+        None => format!("slipway explain {}", first.id),
+    };
+    Err(Error::new(Reason::NotCompatible, message).hint(hint))
 }
 
 pub(super) fn planned_key(id: Uuid) -> String {
@@ -281,7 +347,11 @@ fn form_name(form: vmcx::Form) -> &'static str {
 /// The request with every path absolute: it is read again later, perhaps by a process that runs elsewhere.
 fn absolute(request: &ImportRequest) -> Result<ImportRequest> {
     let mut request = request.clone();
-    let paths = std::iter::once(&mut request.path).chain(&mut request.to).chain(&mut request.disk_dirs);
+    let paths = std::iter::once(&mut request.path)
+        .chain(&mut request.to)
+        .chain(&mut request.root)
+        .chain(&mut request.disk_dirs)
+        .chain(request.disk_targets.values_mut());
     for path in paths.chain(request.parts.files()) {
         *path = std::path::absolute(&*path).map_err(|e| Error::io("find", path, e))?;
     }

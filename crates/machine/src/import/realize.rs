@@ -6,6 +6,7 @@
 //!             before them the saved memory, when it comes along
 //!  firmware   UEFI variables with the boot entries that the plan found
 //!  commit     machine, disks, new switches, and the plan set aside, in one transaction
+//!  adopt      a package that becomes the machine's is called so; most do not, and this does nothing
 //! ```
 //!
 //! Before that transaction there is a planned machine and no machine, after it the machine and no plan. The plan is
@@ -22,6 +23,7 @@ use job::{Context, Failure, Kind, Steps, UndoReason};
 use serde::{Deserialize, Serialize};
 use store::{Condition, Operation};
 use transfer::copy::{CopyOptions, NoJournal};
+use transfer::package::{ConfigKind, Package};
 use transfer::sink::RawSink;
 use transfer::{Access, HostFile};
 use uuid::Uuid;
@@ -69,11 +71,12 @@ impl Kind for Realize {
 
     fn steps() -> Steps<Self> {
         Steps::new()
-            .step_without_undo("claim", claim)
+            .step("claim", claim, unclaim)
             .step("disks", disks, remove_files)
             .weight(50)
             .step("firmware", firmware, remove_home)
             .step("commit", commit, withdraw)
+            .step("adopt", adopt, give_back)
     }
 }
 
@@ -97,7 +100,10 @@ fn claim(cx: &mut Cx<'_>) -> Result<Claim, Failure> {
     if host.record(plan.id).is_ok() {
         return Err(failure(&exists(plan.id)));
     }
-    let home = host.new_home(plan.id);
+    let home = match &plan.request.root {
+        Some(root) => Host::new_home_in(root, plan.id),
+        None => host.new_home(plan.id),
+    };
     let dir = plan.request.to.clone().unwrap_or_else(|| home.join("disks"));
     let extension = match plan.request.mode {
         ImportMode::Copy => DiskFormat::Raw.extension(),
@@ -105,7 +111,14 @@ fn claim(cx: &mut Cx<'_>) -> Result<Claim, Failure> {
     };
     let mut files: Vec<PathBuf> = Vec::new();
     for disk in &plan.disks {
-        let name = with_extension(&disk.name, extension);
+        let (dir, name) = match plan.request.disk_targets.get(&disk.source_path) {
+            Some(target) => (
+                target.parent().unwrap_or(&dir),
+                target.file_name().map_or_else(|| disk.name.clone(), |n| n.to_string_lossy().into_owned()),
+            ),
+            None => (dir.as_path(), disk.name.clone()),
+        };
+        let name = with_extension(&name, extension);
         let file = dir.join(&name);
         let file = if files.contains(&file) || name.len() > MAX_FILE_NAME {
             dir.join(format!("{}.{extension}", disk.id.simple()))
@@ -121,6 +134,22 @@ fn claim(cx: &mut Cx<'_>) -> Result<Claim, Failure> {
     }
     let state = plan.state.as_ref().map(|_| home.join(saved::file_name(cx.id().0)));
     Ok(Claim { home, files, state })
+}
+
+/// An import in one go leaves no planned machine behind.
+fn unclaim(cx: &mut Cx<'_>, _why: UndoReason) -> Result<(), Failure> {
+    let host = cx.world().host()?;
+    let key = planned_key(cx.params().planned);
+    let drop_it = || -> crate::error::Result<()> {
+        match record::get::<PlannedRecord>(&*host.store, &key)? {
+            Some((plan, revision)) if plan.request.at_once => {
+                let unchanged = vec![Condition::Revision(key.clone(), revision)];
+                record::commit(&*host.store, unchanged, vec![Operation::Delete(key.clone())]).map(drop)
+            }
+            _ => Ok(()),
+        }
+    };
+    drop_it().map_err(|e| failure(&e))
 }
 
 fn disks(cx: &mut Cx<'_>) -> Result<Vec<String>, Failure> {
@@ -380,6 +409,35 @@ fn commit(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
         Ok(id)
     };
     make().map_err(|e| failure(&e))
+}
+
+/// The export that the machine was made of, if it becomes the machine's.
+fn adopted(cx: &Cx<'_>) -> Result<Option<PathBuf>, Failure> {
+    let host = cx.world().host()?;
+    let plan = record::get::<PlannedRecord>(&*host.store, &realized_key(cx.params().planned));
+    let plan = plan.map_err(|e| failure(&e))?;
+    Ok(plan.filter(|(plan, _)| plan.request.adopt).map(|(plan, _)| plan.request.path))
+}
+
+fn adopt(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
+    if let Some(path) = adopted(cx)? {
+        let failed = |e| io("adopt the export at", &path, e);
+        let package = Package::open(&path).map_err(|e| {
+            Failure::new(Reason::BadPackage.id(), format!("cannot adopt the export: {}", chain(&e)))
+                .path(&path)
+        })?;
+        if package.configuration.kind == ConfigKind::Exp {
+            // From here on undo knows that the name is ours to change back.
+            cx.checkpoint(&package.configuration.path)?;
+            transfer::package::make_live(&package.configuration.path).map_err(failed)?;
+        }
+    }
+    cx.output(commit)
+}
+
+fn give_back(cx: &mut Cx<'_>, _why: UndoReason) -> Result<(), Failure> {
+    let Some(exported) = cx.restore::<PathBuf>()? else { return Ok(()) };
+    transfer::package::make_export(&exported).map_err(|e| io("give back", &exported, e))
 }
 
 /// What the machine's record says of the memory that came along.

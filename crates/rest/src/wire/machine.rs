@@ -655,6 +655,7 @@ impl TryFrom<Export> for ExportRequest {
             format: parse_option("disk format", e.format.as_deref())?,
             block_size: e.block_size,
             rate_limit: e.rate_limit.and_then(std::num::NonZero::new),
+            layout: machine::export::Layout::Current,
         })
     }
 }

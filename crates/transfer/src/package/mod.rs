@@ -1,7 +1,8 @@
 //! A machine's export on disk, as Hyper-V lays it out, found and fenced.
 //!
 //! ```text
-//!   <package>/Virtual Machines/GUID.{vmcx,xml,exp}      the configuration
+//!   <package>/config.xml                                describes an export of 2008 to 2012
+//!             Virtual Machines/GUID.{vmcx,xml,exp}      the configuration
 //!             Virtual Machines/GUID.{vmrs,vmgs}         runtime and guest state; GUID/*.{bin,vsv} before 2016
 //!             Snapshots/GUID.…                          one set per checkpoint
 //!             Virtual Hard Disks/*.{vhd,vhdx,avhd,avhdx}
@@ -14,6 +15,7 @@
 //! What the configuration *says* is for `vmcx` and the domain; this module opens no file it lists.
 
 mod find;
+mod live;
 mod resolve;
 mod scan;
 
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 pub use find::find_packages;
+pub use live::{make_export, make_live};
 pub use resolve::{DiskNotFound, Resolver, Tried, windows_components};
 pub use scan::is_disk_name;
 pub(crate) use scan::{is_partial, manifest_in};
@@ -47,7 +50,7 @@ pub enum ConfigKind {
     Vmcx,
     /// XML of 2012 and 2012 R2, and of Vagrant boxes.
     Xml,
-    /// WMI instance XML of 2008 and 2008 R2.
+    /// An export of 2008 to 2012: WMI instance XML from Hyper-V itself, or the XML of a configuration.
     Exp,
 }
 
@@ -114,6 +117,8 @@ pub struct Package {
     pub disks: Vec<DiskFile>,
     /// Our manifest, where there is one.
     pub manifest: Option<PathBuf>,
+    /// `config.xml` at the top, by which an export of 2008 to 2012 is known.
+    pub description: Option<PathBuf>,
 }
 
 impl Package {
@@ -153,6 +158,11 @@ impl Package {
     pub fn declared<'m>(&self, manifest: &'m Manifest, path: &Path) -> Option<&'m DiskEntry> {
         let inside = fold_case(path.strip_prefix(&self.root).ok()?.to_str()?);
         manifest.disks.iter().find(|disk| fold_case(&disk.path) == inside)
+    }
+
+    /// True when it was an export of 2008 to 2012 and is a machine's own folder by now: imported in place, once.
+    pub fn is_live(&self) -> bool {
+        self.description.is_some() && self.configuration.kind == ConfigKind::Xml
     }
 
     /// The machine's and all snapshots' configurations.

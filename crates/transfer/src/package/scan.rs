@@ -17,6 +17,8 @@ use crate::shell;
 pub(super) const MACHINES: &str = "Virtual Machines";
 pub(super) const SNAPSHOTS: &str = "Snapshots";
 pub(super) const DISKS: &str = "Virtual Hard Disks";
+/// What describes an export of 2008 to 2012.
+const DESCRIPTION: &str = "config.xml";
 /// First bytes of a VMCX container's header (signature 0x01282014, little-endian).
 const VMCX_SIGNATURE: [u8; 4] = [0x14, 0x20, 0x28, 0x01];
 
@@ -436,13 +438,15 @@ fn build(path: &Path, root: &Path, home: &Path, chosen: &Chosen) -> Result<Packa
     disks.sort_by(|a, b| a.path.cmp(&b.path));
 
     let manifest = manifest_in(root);
+    let description =
+        top.entries.iter().find(|e| !e.is_dir && e.has_name(DESCRIPTION)).map(|e| e.path.clone());
     let vagrant = top.entries.iter().any(|e| !e.is_dir && e.has_name("metadata.json"));
     let layout = match (home != root, vagrant) {
         (true, true) => Layout::Vagrant,
         (true, false) => Layout::HyperV,
         (false, _) => Layout::Loose,
     };
-    Ok(Package { root: root.to_owned(), layout, configuration, snapshots, disks, manifest })
+    Ok(Package { root: root.to_owned(), layout, configuration, snapshots, disks, manifest, description })
 }
 
 fn with_state(chosen: &Chosen, beside: &Listing, fence: &Path) -> Configuration {

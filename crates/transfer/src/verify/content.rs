@@ -27,10 +27,11 @@ const MAX_CHUNKS: usize = 16;
 
 pub(super) fn verify(
     root: &Path,
-    manifest: Manifest,
+    mut manifest: Manifest,
     options: &VerifyOptions<'_>,
 ) -> Result<Report, VerifyError> {
     let mut report = Report::new(root, Proof::Content);
+    follow_live(&mut report, &mut manifest);
     for entry in &manifest.files {
         if (options.copy.cancelled)() {
             return Err(VerifyError::Cancelled);
@@ -69,6 +70,25 @@ pub(super) fn verify(
     extras(&mut report, &manifest);
     report.manifest = Some(manifest);
     Ok(report)
+}
+
+/// An export that was imported in place has another name for its configuration, and is otherwise what it was.
+fn follow_live(report: &mut Report, manifest: &mut Manifest) {
+    for entry in &mut manifest.files {
+        let Some(stem) = entry.path.strip_suffix(".exp") else { continue };
+        let live = format!("{stem}.xml");
+        let there = |path: &str| report.root.join(path).symlink_metadata().is_ok();
+        if !there(&entry.path) && there(&live) {
+            let path = report.root.join(&live);
+            report.add(
+                "package.live",
+                Severity::Note,
+                &path,
+                "was imported in place: it is a machine's own now",
+            );
+            entry.path = live;
+        }
+    }
 }
 
 /// The file a manifest names, inside the package; a finding when there is none.

@@ -49,16 +49,16 @@ pub(super) fn verify(package: &Package, options: &VerifyOptions<'_>) -> Result<R
 }
 
 fn check_configuration(report: &mut Report, configuration: &Configuration, resolver: &mut Resolver) {
-    if configuration.kind == ConfigKind::Exp {
-        report.add(
-            "package.exp",
-            Severity::Note,
-            &configuration.path,
-            "is a configuration of 2008 or 2008 R2, whose content is not checked",
-        );
-        return;
-    }
     match vmcx::read_file(&configuration.path) {
+        // Hyper-V's own are texts of WMI; ours, and those of some tools, are configurations.
+        Err(_) if configuration.kind == ConfigKind::Exp => {
+            report.add(
+                "package.exp",
+                Severity::Note,
+                &configuration.path,
+                "is a configuration of 2008 or 2008 R2, whose content is not checked",
+            );
+        }
         Err(error) => {
             report.add("package.configuration", Severity::Error, &configuration.path, chain(&error));
         }

@@ -124,3 +124,90 @@ fn a_registering_import_is_whole_or_not_there() {
     }
     prove(|_, request| request.mode = ImportMode::Register, 3);
 }
+
+/// An export of 2008 on a host of its own, and its configuration under both names.
+fn first(lab: &Lab) -> (Package, [PathBuf; 2]) {
+    let package = Package::new(lab.path("package"), Generation::One).vhdx("web.vhdx", &content(1, 2 * MIB));
+    let package = package.write();
+    let tree = vmcx::read_file(&package.member("vmcx")).unwrap().tree;
+    fs::write(package.member("exp"), vmcx::write_xml(&tree).unwrap()).unwrap();
+    fs::write(package.dir.join("config.xml"), "<export/>").unwrap();
+    for gone in ["vmcx", "VMRS"] {
+        fs::remove_file(package.member(gone)).unwrap();
+    }
+    let names = [package.member("exp"), package.member("xml")];
+    (package, names)
+}
+
+/// It has a machine's name exactly when there is that machine, wherever the import dies, fails or is cancelled.
+fn prove_adopting(at_once: bool) {
+    let stage: RefCell<Option<(Stage, [PathBuf; 2])>> = RefCell::new(None);
+    let proof = Proof::<Realize>::new(
+        || {
+            let lab = Lab::new();
+            let (package, names) = first(&lab);
+            let request =
+                ImportRequest { mode: ImportMode::Register, adopt: true, at_once, ..package.request() };
+            let plan = lab.host().keep(&request, lab.host().look(&request).unwrap()).unwrap();
+            let (world, id) = (Arc::new(World::of(lab.host())), plan.id);
+            *stage.borrow_mut() = Some((Stage { lab, id, plan }, names));
+            (world, RealizeParams { planned: id })
+        },
+        |_, status| {
+            let stage = stage.borrow();
+            let (stage, [exported, live]) = stage.as_ref().unwrap();
+            let host = stage.lab.host();
+            let planned = host.planned_record(stage.id).is_ok();
+            let made = status.state.is_success();
+            // Cancelled before it began, it had no step to undo: the next import of that id, or start, drops the rest.
+            let kept = !made && (!at_once || status.started.is_none());
+            let right = host.machine(stage.id).is_ok() == made
+                && planned == kept
+                && host.planned().unwrap().is_empty() != (planned && !at_once)
+                && (exported.exists(), live.exists()) == (!made, made)
+                && listing(&stage.lab.path("data/machines")).is_empty() != made;
+            if right { Ok(()) } else { Err(format!("{status:?}: planned {planned}")) }
+        },
+    );
+    // A host that opens drops imports whose job is not its own, which is right everywhere but here.
+    let proof = if at_once {
+        proof
+    } else {
+        proof.reopen(|_| {
+            let mut stage = stage.borrow_mut();
+            let lab = &mut stage.as_mut().unwrap().0.lab;
+            lab.reopen();
+            Arc::new(World::of(lab.host()))
+        })
+    };
+    proofs::all(&proof.moments(4)).unwrap();
+}
+
+#[test]
+fn an_export_is_called_a_machines_when_it_is_one() {
+    let _forks = crate::support::no_forks();
+    if crate::support::has_qemu() {
+        prove_adopting(false);
+    }
+}
+
+#[test]
+fn an_import_in_one_go_leaves_no_plan() {
+    let _forks = crate::support::no_forks();
+    if crate::support::has_qemu() {
+        prove_adopting(true);
+    }
+}
+
+#[test]
+fn an_import_in_one_go_that_did_not_begin_is_gone_at_the_next_start() {
+    let mut lab = Lab::new();
+    let (package, [exported, _]) = first(&lab);
+    let request = ImportRequest { at_once: true, adopt: true, ..package.request() };
+    let plan = lab.host().keep(&request, lab.host().look(&request).unwrap()).unwrap();
+    assert!(lab.host().planned().unwrap().is_empty(), "nobody sees it");
+    assert!(lab.host().planned_machine(plan.id).is_err());
+    lab.reopen();
+    assert!(lab.host().planned_record(plan.id).is_err());
+    assert!(exported.exists());
+}
