@@ -110,9 +110,10 @@ def embedded(class_name, properties):
 
 
 class Hyperv:
-    """A host."""
+    """A host, through one of its namespaces."""
 
-    def __init__(self, url=None, password=None):
+    def __init__(self, url=None, password=None, namespace=NAMESPACE):
+        self.namespace = namespace
         url = urllib.parse.urlsplit(url or os.environ["HYPERV_URL"])
         secure = url.scheme == "https"
         auth = os.environ.get("HYPERV_AUTH", "basic")
@@ -128,23 +129,23 @@ class Hyperv:
             encryption="never" if auth == "basic" else "auto",
         )
 
-    def get(self, class_name, namespace=NAMESPACE, **keys):
-        return self.fetch(Reference(f"{URI}{namespace}/{class_name}", keys))
+    def get(self, class_name, namespace=None, **keys):
+        return self.fetch(Reference(f"{URI}{namespace or self.namespace}/{class_name}", keys))
 
     def fetch(self, reference):
         reply = self.wsman.get(reference.uri, selector_set=_selectors(reference))
         return Instance(reply[0])
 
-    def query(self, wql, namespace=NAMESPACE):
+    def query(self, wql, namespace=None):
         """Instances that a WQL query finds, ASSOCIATORS OF and REFERENCES OF included."""
         return [Instance(item) for item in self._items(wql, namespace)]
 
-    def find(self, wql, namespace=NAMESPACE):
+    def find(self, wql, namespace=None):
         """References to the instances that a WQL query finds."""
         return [Reference.read(item) for item in self._items(wql, namespace, "EnumerateEPR")]
 
     def _items(self, wql, namespace, mode=None):
-        uri = f"{URI}{namespace}/*"
+        uri = f"{URI}{namespace or self.namespace}/*"
         ask = ET.Element(f"{{{ENUMERATION}}}Enumerate")
         ET.SubElement(ask, f"{{{MANAGEMENT}}}OptimizeEnumeration")
         ET.SubElement(ask, f"{{{MANAGEMENT}}}MaxElements").text = "100"
@@ -211,7 +212,7 @@ class Hyperv:
             raise Refused(method, code)
         return output
 
-    def only(self, class_name, where="", namespace=NAMESPACE):
+    def only(self, class_name, where="", namespace=None):
         """A reference to the one instance there must be."""
         found = self.find(f"SELECT * FROM {class_name} {where}".strip(), namespace)
         if len(found) != 1:
