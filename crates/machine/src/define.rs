@@ -158,6 +158,9 @@ pub struct AdapterEdit {
     /// Another name.
     #[serde(default)]
     pub name: Option<String>,
+    /// Another name of its port at the switch (`Some(None)`: none of its own).
+    #[serde(default)]
+    pub port: Option<Option<String>>,
     /// Remove it.
     #[serde(default)]
     pub remove: bool,
@@ -215,6 +218,7 @@ impl Host {
         settings.firmware.bios_id = Some(self.fresh_id());
         settings.tpm = request.tpm;
         settings.hardware = request.hardware;
+        let _names = self.switch_names();
         for name in &request.adapters {
             let switch = if name.is_empty() { None } else { Some(self.switch(name)?.name) };
             settings.adapters.push(new_adapter(self.fresh_id(), switch));
@@ -563,6 +567,7 @@ impl Host {
         record.changed_by = prepared.by.or(record.changed_by);
         let settings = &mut record.settings;
         apply(settings, edit);
+        let _names = self.switch_names();
         for a in &edit.adapters {
             self.edit_adapter(settings, a)?;
         }
@@ -665,6 +670,9 @@ impl Host {
         }
         if let Some(name) = &edit.name {
             adapter.name.clone_from(name);
+        }
+        if let Some(port) = &edit.port {
+            adapter.port.clone_from(port);
         }
         if let Some(vlan) = edit.vlan {
             adapter.vlan = vlan;
@@ -816,6 +824,7 @@ fn new_adapter(instance: Uuid, switch: Option<String>) -> Adapter {
         mac_static: false,
         switch,
         source_switch: None,
+        port: None,
         vlan: None,
         legacy: false,
     }

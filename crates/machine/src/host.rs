@@ -68,6 +68,7 @@ pub struct Host {
     names: Lookup,
     planned_names: Lookup,
     disk_files: Mutex<()>,
+    switch_names: Mutex<()>,
     pub(crate) board: crate::events::Board,
     /// The same as `store`, to be asked how long it takes.
     pub(crate) timed: Arc<store::Timed>,
@@ -136,6 +137,7 @@ impl Host {
             names: Lookup::new(MACHINES, "machine", "slipway machine list"),
             planned_names: Lookup::new(PLANNED, "planned machine", "slipway planned list"),
             disk_files: Mutex::new(()),
+            switch_names: Mutex::new(()),
             board: crate::events::Board::default(),
             counters: crate::statistics::Counters::default(),
             looked: Mutex::new(None),
@@ -213,6 +215,12 @@ impl Host {
         self.disk_files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Held from the look at a switch, or for its users, until the record that names it, or is it, is committed. Whoever
+    /// holds a cell too has taken that first.
+    pub(crate) fn switch_names(&self) -> MutexGuard<'_, ()> {
+        self.switch_names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn places(&self, record: &MachineRecord) -> Places {
         Places {
             home: record.home.clone(),
@@ -264,6 +272,23 @@ impl Host {
     /// The store fails.
     pub fn planned_ids(&self, after: Option<Uuid>, most: usize) -> Result<Vec<Uuid>> {
         self.planned_names.ids(&*self.store, after, most)
+    }
+
+    /// The id of every machine with an adapter that is plugged into the switch called `switch`, in order. Costs what it
+    /// finds.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn machines_on(&self, switch: &str) -> Result<Vec<Uuid>> {
+        self.names.plugged(&*self.store, switch)
+    }
+
+    /// The same of planned machines.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn planned_on(&self, switch: &str) -> Result<Vec<Uuid>> {
+        self.planned_names.plugged(&*self.store, switch)
     }
 
     /// Machine `id`.

@@ -1,8 +1,8 @@
 //! Which machine a word means: a name, an id, or the unique beginning of either.
 //!
-//! Names and ids are kept in memory and follow the store by its own log of changes: every look first takes in what was
-//! written since the last one. So nobody who writes a record has to tell, what was committed before a look is seen by it,
-//! and a look reads as many records as have changed, not as many as there are.
+//! Names and ids, and the switches that adapters are plugged into, are kept in memory and follow the store by its own log of
+//! changes: every look first takes in what was written since the last one. So nobody who writes a record has to tell, what
+//! was committed before a look is seen by it, and a look reads as many records as have changed, not as many as there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -38,13 +38,21 @@ struct Known {
     watch: Watch,
 }
 
-/// Names and ids, both in order.
+/// Names and ids, both in order, and what is plugged in where.
 #[derive(Default)]
 struct Names {
-    /// Name by id.
-    by_id: BTreeMap<String, String>,
+    /// By id.
+    by_id: BTreeMap<String, Seen>,
     /// Name in lower case, and id.
     by_name: BTreeSet<(String, String)>,
+    /// Name of a switch, and id of one that is plugged into it.
+    by_switch: BTreeSet<(String, String)>,
+}
+
+/// What is known of one.
+struct Seen {
+    name: String,
+    switches: BTreeSet<String>,
 }
 
 /// The part of a record that is looked at.
@@ -57,6 +65,14 @@ struct Named {
 #[derive(Deserialize)]
 struct NamedSettings {
     name: String,
+    #[serde(default)]
+    adapters: Vec<NamedAdapter>,
+}
+
+#[derive(Deserialize)]
+struct NamedAdapter {
+    #[serde(default)]
+    switch: Option<String>,
 }
 
 impl Lookup {
@@ -81,6 +97,18 @@ impl Lookup {
         self.look(store, |names| {
             let ids = names.by_id.range((from, Bound::Unbounded)).map(|(id, _)| Uuid::try_parse(id).ok());
             Ok(ids.flatten().take(most).collect())
+        })
+    }
+
+    /// The id of each that is plugged into the switch called `switch`, in order.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) fn plugged(&self, store: &dyn Store, switch: &str) -> Result<Vec<Uuid>> {
+        self.look(store, |names| {
+            let from = names.by_switch.range((switch.to_owned(), String::new())..);
+            let of = from.take_while(|(name, _)| name == switch);
+            Ok(of.filter_map(|(_, id)| Uuid::try_parse(id).ok()).collect())
         })
     }
 
@@ -136,7 +164,7 @@ impl Known {
         let revision = store.revision().map_err(record::failed)?;
         let mut names = Names::default();
         for found in record::list::<Named>(store, prefix)? {
-            names.insert(found.id.to_string(), found.settings.name);
+            names.insert(found.id.to_string(), found.settings);
         }
         let watch = store.watch(prefix, revision).map_err(record::failed)?;
         Ok(Self { names, watch })
@@ -160,7 +188,7 @@ impl Known {
             self.names.remove(id);
             // As it is now; if it changes again, that is in the log again.
             if let Some((found, _)) = record::get::<Named>(store, &key)? {
-                self.names.insert(id.to_owned(), found.settings.name);
+                self.names.insert(id.to_owned(), found.settings);
             }
         }
         Ok(Some(self))
@@ -168,14 +196,19 @@ impl Known {
 }
 
 impl Names {
-    fn insert(&mut self, id: String, name: String) {
-        self.by_name.insert((name.to_lowercase(), id.clone()));
-        self.by_id.insert(id, name);
+    fn insert(&mut self, id: String, settings: NamedSettings) {
+        let switches: BTreeSet<String> = settings.adapters.into_iter().filter_map(|a| a.switch).collect();
+        self.by_name.insert((settings.name.to_lowercase(), id.clone()));
+        self.by_switch.extend(switches.iter().map(|switch| (switch.clone(), id.clone())));
+        self.by_id.insert(id, Seen { name: settings.name, switches });
     }
 
     fn remove(&mut self, id: &str) {
-        if let Some(name) = self.by_id.remove(id) {
-            self.by_name.remove(&(name.to_lowercase(), id.to_owned()));
+        if let Some(seen) = self.by_id.remove(id) {
+            self.by_name.remove(&(seen.name.to_lowercase(), id.to_owned()));
+            for switch in seen.switches {
+                self.by_switch.remove(&(switch, id.to_owned()));
+            }
         }
     }
 
@@ -183,7 +216,8 @@ impl Names {
     /// id.
     fn fitting(&self, word: &str) -> Vec<(&str, &str)> {
         let word = word.trim();
-        let entry = |id: &str| self.by_id.get_key_value(id).map(|(id, name)| (id.as_str(), name.as_str()));
+        let entry =
+            |id: &str| self.by_id.get_key_value(id).map(|(id, seen)| (id.as_str(), seen.name.as_str()));
         if let Ok(id) = Uuid::try_parse(word.trim_start_matches('{').trim_end_matches('}'))
             && let Some(found) = entry(&id.to_string())
         {
@@ -277,6 +311,26 @@ mod tests {
         assert_eq!(find("z"), Err(Reason::Store));
         let _ = store.txn(&Txn::new().delete(broken)).unwrap();
         assert_eq!(find("z"), Ok(id(3)));
+    }
+
+    #[test]
+    fn who_is_plugged_into_a_switch_is_known() {
+        let store = MemoryStore::new();
+        let lookup = lookup();
+        let plug = |id: Uuid, switches: &[Option<&str>]| {
+            let adapters: Vec<_> = switches.iter().map(|s| serde_json::json!({"switch": s})).collect();
+            let record =
+                serde_json::json!({"id": id, "settings": {"name": "a", "adapters": adapters}}).to_string();
+            let _ = store.txn(&Txn::new().put(format!("machine/{id}"), record)).unwrap();
+        };
+        let on = |switch: &str| lookup.plugged(&store, switch).unwrap();
+        plug(id(2), &[Some("LAN"), Some("LAN"), None]);
+        plug(id(1), &[Some("LAN"), Some("LAN 2")]);
+        assert_eq!((on("LAN"), on("LAN 2"), on("lan")), (vec![id(1), id(2)], vec![id(1)], vec![]));
+        plug(id(1), &[None]);
+        assert_eq!((on("LAN"), on("LAN 2")), (vec![id(2)], vec![]));
+        let _ = store.txn(&Txn::new().delete(format!("machine/{}", id(2)))).unwrap();
+        assert!(on("LAN").is_empty());
     }
 
     #[test]

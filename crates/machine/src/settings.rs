@@ -19,6 +19,8 @@ pub const MAX_MEMORY_MIB: u64 = 240 << 20;
 pub const MIN_MEMORY_MIB: u64 = 32;
 /// Longest machine name in bytes, so that `<name>.partial` stays a legal file name.
 pub const MAX_NAME_BYTES: usize = 240;
+/// Longest name of a port in bytes: as much as is read of one in a configuration.
+pub const MAX_PORT_NAME_BYTES: usize = 1024;
 /// Most storage controllers of one machine that are read from a configuration (2 IDE + 4 SCSI + floppy, with room).
 pub const MAX_CONTROLLERS: usize = 64;
 /// Most drives on one controller (a Hyper-V SCSI controller has 64).
@@ -235,6 +237,9 @@ pub struct Adapter {
     /// Name of the switch in the configuration it came with.
     #[serde(default)]
     pub source_switch: Option<String>,
+    /// What its port at the switch is called, where somebody named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
     /// Access VLAN, 1 to 4094.
     #[serde(default)]
     pub vlan: Option<u16>,
@@ -373,6 +378,13 @@ impl Settings {
         }
         if let Some(a) = self.adapters.iter().find(|a| a.vlan.is_some_and(|v| v == 0 || v > 4094)) {
             return Some(format!("VLAN of adapter `{}` is outside 1 to 4094", a.name));
+        }
+        let too_long = |name: &str| name.len() > MAX_PORT_NAME_BYTES;
+        if let Some(a) = self.adapters.iter().find(|a| a.port.as_deref().is_some_and(too_long)) {
+            return Some(format!(
+                "the port of adapter `{}` is called by more than {MAX_PORT_NAME_BYTES} bytes",
+                a.name
+            ));
         }
         if self.firmware.secure_boot && self.generation == Generation::One {
             return Some("Secure Boot needs generation 2".to_owned());

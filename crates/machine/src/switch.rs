@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::settings::Mac;
+
 /// Name of the switch that a new host has: NAT through the host, as Hyper-V's own default switch is.
 pub const DEFAULT_SWITCH: &str = "nat";
 /// Hyper-V's name for its built-in NAT switch.
@@ -24,6 +26,9 @@ pub struct SwitchRecord {
     pub name: String,
     /// What it connects to.
     pub kind: SwitchKind,
+    /// What somebody wrote about it; lines.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub notes: String,
     /// Names that imported configurations may use for it.
     #[serde(default)]
     pub sources: Vec<SourceName>,
@@ -60,7 +65,15 @@ pub struct SourceName {
 impl SwitchRecord {
     /// A new switch.
     pub fn new(id: Uuid, name: impl Into<String>, kind: SwitchKind) -> Self {
-        Self { version: 1, id, name: name.into(), kind, sources: Vec::new(), extra: serde_json::Map::new() }
+        Self {
+            version: 1,
+            id,
+            name: name.into(),
+            kind,
+            notes: String::new(),
+            sources: Vec::new(),
+            extra: serde_json::Map::new(),
+        }
     }
 
     /// The mapping under which this switch answers to `source`, if it does.
@@ -70,6 +83,30 @@ impl SwitchRecord {
         }
         self.sources.iter().find(|s| s.name.eq_ignore_ascii_case(source)).map(|s| s.vlan)
     }
+}
+
+/// A change of a switch; absent fields stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SwitchEdit {
+    /// Another name; machines and planned machines that are plugged in follow.
+    pub name: Option<String>,
+    /// What it connects to from now on.
+    pub kind: Option<SwitchKind>,
+    /// Other notes.
+    pub notes: Option<String>,
+}
+
+/// A bridge of this host, as the operating system tells of it now. What it does not tell is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its interface name.
+    pub name: String,
+    /// Its address.
+    pub mac: Option<Mac>,
+    /// Largest packet in bytes.
+    pub mtu: Option<u32>,
+    /// Whether it is up.
+    pub up: Option<bool>,
 }
 
 /// Where `--switch SRC=TARGET[:vlan]` leads.

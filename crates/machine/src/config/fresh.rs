@@ -181,7 +181,7 @@ pub(super) fn adapter(a: &Adapter) -> Vec<Entry> {
             vec![
                 text("PoolId", ""),
                 text("AltSwitchName", switch),
-                text("AltPortName", "Dynamic Ethernet Switch Port"),
+                text("AltPortName", a.port.as_deref().unwrap_or(super::PORT_NAME)),
                 text("AuthorizationScope", ""),
                 text("TestReplicaPoolId", ""),
                 text("TestReplicaSwitchName", ""),

@@ -52,6 +52,9 @@ pub(crate) mod device {
 /// The feature id of a switch port's VLAN settings, whose binary data is not public.
 pub(crate) const VLAN_FEATURE: &str = "952C5004-4465-451C-8CB8-FA9AB382B773";
 
+/// What a port is called that nobody gave a name, in every real file.
+pub(crate) const PORT_NAME: &str = "Dynamic Ethernet Switch Port";
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;

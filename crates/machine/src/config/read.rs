@@ -482,6 +482,7 @@ fn adapters(
             mac_static: node.bool("MacAddressIsStatic").unwrap_or(false),
             switch: None,
             source_switch: if connected { source_switch } else { None },
+            port: node.word("Connection/AltPortName").filter(|n| !n.is_empty() && n != super::PORT_NAME),
             vlan: None,
             legacy,
         });

@@ -223,6 +223,8 @@ fn adapters(edit: &mut Edit<'_>, before: &[Adapter], after: &[Adapter]) {
         {
             edit.set(&format!("{node}/MacAddress"), string(&crate::settings::hyphenated(mac)));
         }
+        let port = |of: &Adapter| of.port.clone().unwrap_or_else(|| super::PORT_NAME.to_owned());
+        edit.text(&format!("{node}/Connection/AltPortName"), &port(b), &port(a));
         // The switch here is this host's affair: a configuration goes back with the switch it came with.
     }
 }

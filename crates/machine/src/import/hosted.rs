@@ -315,7 +315,7 @@ fn refuse_unready(name: &str, findings: &[Finding], option: impl Fn(&str) -> Str
     Err(Error::new(Reason::NotCompatible, message).hint(hint))
 }
 
-pub(super) fn planned_key(id: Uuid) -> String {
+pub(crate) fn planned_key(id: Uuid) -> String {
     format!("{PLANNED}{id}")
 }
 

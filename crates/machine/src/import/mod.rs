@@ -22,6 +22,7 @@ mod realize;
 mod state;
 
 pub use hosted::PlannedView;
+pub(crate) use hosted::planned_key;
 pub use plan::{Plan, Surroundings, plan};
 pub(crate) use realize::Realize;
 pub(crate) use state::Details;

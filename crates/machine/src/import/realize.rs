@@ -370,6 +370,7 @@ fn commit(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
         }
         let (plan, revision) = host.planned_record(id)?;
         let mut operations = Vec::new();
+        let names = host.switch_names();
         let here = host.switches()?;
         for switch in plan.new_switches.iter().filter(|new| here.iter().all(|s| s.name != new.name)) {
             operations.push(record::put(format!("{SWITCHES}{}", switch.id), switch)?);
@@ -404,6 +405,7 @@ fn commit(cx: &mut Cx<'_>) -> Result<Uuid, Failure> {
         if !record::commit(&*host.store, conditions, operations)? {
             return Err(exists(id));
         }
+        drop(names);
         // Off, or saved.
         host.show_as_is(id);
         Ok(id)

@@ -356,6 +356,7 @@ impl Package {
             mac_static: false,
             switch: None,
             source_switch: (!switch.is_empty()).then(|| switch.to_owned()),
+            port: None,
             vlan: None,
             legacy: false,
         });
