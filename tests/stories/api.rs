@@ -182,6 +182,31 @@ fn a_real_guest_lives_in_a_clients_vhdx() {
     assert_eq!(piece, [oracle::sha256(&pattern("api")[..1 << 20])]);
 }
 
+/// What a client does to networks is what the commands tell of them.
+#[test]
+fn pypsrp_makes_a_network_and_plugs_a_machine_into_it() {
+    let api = need!(api("sim"));
+    api.machine("web");
+    let step = |step: &str| api.python("network.py", &["web", step], "https");
+    let show = |words: &[&str]| api.daemon.run(words).json();
+    step("connect");
+    let switch = show(&["switch", "show", "lab", "--json"]);
+    assert_eq!((&switch["kind"], &switch["notes"]), (&"private".into(), &"by a client".into()));
+    let machine = show(&["machine", "show", "web", "--json"]);
+    let adapter = &machine["adapters"][0];
+    assert_eq!((&adapter["switch"], &adapter["vlan"]), (&"lab".into(), &42.into()));
+    assert_eq!(adapter["mac"], "00:15:5d:00:00:2a");
+    assert_eq!(machine["state"], "running");
+    step("rename");
+    let machine = show(&["machine", "show", "web", "--json"]);
+    assert_eq!(machine["adapters"][0]["switch"], "office");
+    step("disconnect");
+    let switches = show(&["switch", "list", "--json"]);
+    let names: Vec<_> = switches.as_array().into_iter().flatten().map(|s| s["name"].clone()).collect();
+    assert_eq!(names, ["nat"]);
+    assert_eq!(show(&["machine", "show", "web", "--json"])["adapters"][0]["switch"], serde_json::Value::Null);
+}
+
 /// The documentation's walk-throughs, as `examples/` has them, with a real guest between them.
 #[test]
 fn the_walk_throughs_bring_a_real_guest_in_and_out() {

@@ -97,11 +97,6 @@ pub(crate) const VIRTUALIZATION: &[Association] = &[
         end("SettingData", "Msvm_VirtualSystemExportSettingData", Scope::Machine),
     ),
     all(
-        "Msvm_SystemDevice",
-        end("GroupComponent", "Msvm_ComputerSystem", Scope::Machine),
-        end("PartComponent", "CIM_LogicalDevice", Scope::Machine),
-    ),
-    all(
         "Msvm_EthernetPortSettingDataComponent",
         end("GroupComponent", "Msvm_EthernetPortAllocationSettingData", Scope::Machine),
         end("PartComponent", "Msvm_EthernetSwitchPortFeatureSettingData", Scope::Machine),
@@ -386,6 +381,7 @@ impl Namespace {
             let fits =
                 path.keys.iter().all(|(name, value)| match (found.get(name.as_str()), value.as_path()) {
                     (Some(Value::Reference(there)), Some(asked)) => same(there, asked),
+                    (Some(there), None) => there == value,
                     _ => false,
                 });
             if fits {

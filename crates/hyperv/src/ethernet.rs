@@ -1,15 +1,31 @@
-//! Network adapters: their own settings, the connection of each (`…\C`), and its VLAN.
+//! Network adapters: their own settings, and the connection of each (`…\C`).
 
 use cim::{Instance, Value};
+use machine::config::PORT_NAME;
 use machine::planned::Plug;
 use machine::settings::Adapter;
 
 use crate::ids;
 use crate::owner::Machine;
+use crate::port::allocation;
 use crate::world::World;
 
-fn adapter_id(machine: &Machine, adapter: &Adapter) -> String {
+/// The end of a connection's id, after the adapter's.
+pub(crate) const CONNECTION: &str = r"\C";
+/// What the default settings of a connection are called.
+pub(crate) const DEFAULT_CONNECTION: &str = "Ethernet Connection";
+
+pub(crate) fn adapter_id(machine: &Machine, adapter: &Adapter) -> String {
     ids::part(machine.id(), &ids::guid(adapter.instance))
+}
+
+pub(crate) fn connection_id(machine: &Machine, adapter: &Adapter) -> String {
+    format!("{}{CONNECTION}", adapter_id(machine, adapter))
+}
+
+/// What the port is called that an adapter is plugged into.
+pub(crate) fn port_name(adapter: &Adapter) -> &str {
+    adapter.port.as_deref().unwrap_or(PORT_NAME)
 }
 
 pub(crate) fn synthetic(_: &World, machine: &Machine) -> Vec<Instance> {
@@ -64,19 +80,9 @@ pub(crate) fn connection(world: &World, machine: &Machine) -> Vec<Instance> {
         };
         let parent = world.path(class).with("InstanceID", adapter_id(machine, adapter));
         let switch = adapter.switch.as_deref().and_then(|name| world.switch_id(name));
-        let mut instance = Instance::new("Msvm_EthernetPortAllocationSettingData")
-            .with("InstanceID", format!(r"{}\C", adapter_id(machine, adapter)))
-            .with("ElementName", "Ethernet Connection")
-            .with("ResourceSubType", "Microsoft:Hyper-V:Ethernet Connection")
-            .with("PoolID", "")
+        let mut instance = allocation(connection_id(machine, adapter), port_name(adapter).to_owned())
             .with("Parent", parent.to_string())
             .with("EnabledState", if connected(machine, adapter) { 2_u16 } else { 3 })
-            .with("AutomaticAllocation", true)
-            .with("AutomaticDeallocation", true)
-            .with("VirtualQuantity", 1_u64)
-            .with("Reservation", 1_u64)
-            .with("Limit", 1_u64)
-            .with("AllocationUnits", "count")
             .with(
                 "HostResource",
                 Vec::from_iter(switch.map(|id| crate::switch::path(world, id).to_string())),
@@ -89,20 +95,9 @@ pub(crate) fn connection(world: &World, machine: &Machine) -> Vec<Instance> {
     .collect()
 }
 
-pub(crate) fn vlan(_: &World, machine: &Machine) -> Vec<Instance> {
-    let all = machine.settings().adapters.iter();
-    all.filter_map(|adapter| {
-        let vlan = adapter.vlan?;
-        Some(
-            Instance::new("Msvm_EthernetSwitchPortVlanSettingData")
-                .with("InstanceID", format!(r"{}\C\{FEATURE_VLAN}", adapter_id(machine, adapter)))
-                // Access mode.
-                .with("OperationMode", 1_u32)
-                .with("AccessVlanId", vlan),
-        )
-    })
-    .collect()
+/// The name that a connection's settings give its port: `Some(None)` for what is called so by default.
+pub(crate) fn named_port(instance: &Instance) -> Option<Option<String>> {
+    let name = instance.text("ElementName")?;
+    let default = [PORT_NAME, DEFAULT_CONNECTION, ""].contains(&name);
+    Some((!default).then(|| name.to_owned()))
 }
-
-/// The id of the VLAN feature of a port, the same everywhere.
-const FEATURE_VLAN: &str = "952C5004-4465-451C-8CB8-FA9AB382B773";

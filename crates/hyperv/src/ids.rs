@@ -4,7 +4,7 @@ use cim::ObjectPath;
 use uuid::{Uuid, uuid};
 
 /// What the ids of settings begin with.
-const PREFIX: &str = "Microsoft:";
+pub(crate) const PREFIX: &str = "Microsoft:";
 /// What follows in ids of settings that define what is possible.
 const DEFINITION: &str = r"Definition\";
 /// What follows in ids of settings of pools.
@@ -43,6 +43,11 @@ pub(crate) fn guid(id: Uuid) -> String {
     let mut text = id.hyphenated().to_string();
     text.make_ascii_uppercase();
     text
+}
+
+/// An address as Hyper-V prints it: twelve digits.
+pub(crate) fn mac(text: &str) -> String {
+    text.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_uppercase()
 }
 
 /// The id of the settings of `owner` itself.
@@ -103,10 +108,11 @@ pub(crate) fn owner(text: &str) -> Option<Uuid> {
 
 /// The id of what an instance at `path` is part of, as its keys tell; `None` where they do not.
 pub(crate) fn owner_of(path: &ObjectPath) -> Option<Uuid> {
-    // A device has its machine as its system, a system as its name, firmware as its id. A port of v1 is of the adapter in it:
-    // that is its name, and its system is the switch.
+    // A device has its machine as its system, a system as its name, firmware as its id. What an adapter is plugged into has
+    // the switch as its system, and the adapter's machine in its own id or name.
     let keys = match path.class.as_str() {
-        "Msvm_SwitchPort" => ["Name"].as_slice(),
+        "Msvm_EthernetSwitchPort" => ["DeviceID"].as_slice(),
+        "Msvm_SwitchPort" | "Msvm_LANEndpoint" => &["Name"],
         _ => &["InstanceID", "SystemName", "DeviceID", "SoftwareElementID", "Name"],
     };
     keys.iter().find_map(|key| owner(path.text(key)?))

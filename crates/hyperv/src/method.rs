@@ -18,7 +18,7 @@ use crate::owner::Owner;
 use crate::provider::Namespace;
 use crate::tasks::Begin;
 use crate::world::World;
-use crate::{console, define, image, job_class, package, resource, service, state, summary};
+use crate::{console, define, feature, image, job_class, package, resource, service, state, summary, switch};
 
 /// A call of a method, on its way to the domain.
 pub(crate) struct Invocation<'c> {
@@ -71,6 +71,7 @@ const SHUTDOWN: &str = "Msvm_ShutdownComponent";
 const MANAGEMENT: &str = "Msvm_VirtualSystemManagementService";
 const STORAGE_JOB: &str = "Msvm_StorageJob";
 const IMAGES: &str = "Msvm_ImageManagementService";
+const SWITCHES: &str = "Msvm_VirtualEthernetSwitchManagementService";
 
 /// Everything that is served of `root/virtualization/v2`.
 pub(crate) const METHODS: &[Method] = &[
@@ -114,6 +115,15 @@ pub(crate) const METHODS: &[Method] = &[
     method(IMAGES, "GetVirtualHardDiskSettingData", image::get_settings).needs(Action::See),
     method(IMAGES, "GetVirtualHardDiskState", image::get_state).needs(Action::See),
     method(IMAGES, "SetVirtualHardDiskSettingData", image::set_settings),
+    method(MANAGEMENT, "AddFeatureSettings", feature::add),
+    method(MANAGEMENT, "ModifyFeatureSettings", feature::modify),
+    method(MANAGEMENT, "RemoveFeatureSettings", feature::remove),
+    method(SWITCHES, "DefineSystem", switch::define),
+    method(SWITCHES, "DestroySystem", switch::destroy),
+    method(SWITCHES, "ModifySystemSettings", switch::modify),
+    method(SWITCHES, "AddResourceSettings", switch::add_resources),
+    method(SWITCHES, "ModifyResourceSettings", switch::modify_resources),
+    method(SWITCHES, "RemoveResourceSettings", switch::remove_resources),
 ];
 
 /// What a caller of `method` of `class`, or of one below it, must be allowed. What nothing here does would change something,

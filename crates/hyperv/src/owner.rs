@@ -160,7 +160,7 @@ impl Machine {
             Self::Real(view) => view.macs.get(n).cloned(),
             Self::Planned(view) => view.record.settings.adapters.get(n)?.mac.map(|mac| mac.to_string()),
         }?;
-        Some(text.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_uppercase())
+        Some(crate::ids::mac(&text))
     }
 }
 

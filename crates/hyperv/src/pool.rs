@@ -116,7 +116,7 @@ pub(crate) const POOLS: &[Pool] = &[
         uuid!("72027ece-e44a-446e-af2b-8d8c4b8a2279"),
         "Msvm_EthernetPortAllocationSettingData",
         (33, "Microsoft:Hyper-V:Ethernet Connection"),
-        "Ethernet Connection",
+        crate::ethernet::DEFAULT_CONNECTION,
         Some(ADAPTERS),
     ),
 ];

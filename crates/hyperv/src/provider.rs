@@ -14,8 +14,8 @@ use crate::owner::{Machine, Owner, OwnerId, Scope};
 use crate::owners::Owners;
 use crate::world::{World, failed};
 use crate::{
-    boot, capabilities, cimv2, drive, ethernet, fill, ids, integration, peripheral, pool, service, setting,
-    storage, switch, system,
+    boot, capabilities, cimv2, drive, ethernet, feature, fill, ids, integration, peripheral, pool, port,
+    service, setting, storage, switch, system,
 };
 
 /// Hyper-V's own classes.
@@ -76,7 +76,12 @@ const VIRTUALIZATION_PROVIDERS: &[Provider] = &[
     machine("Msvm_SyntheticEthernetPortSettingData", ethernet::synthetic),
     machine("Msvm_EmulatedEthernetPortSettingData", ethernet::emulated),
     machine("Msvm_EthernetPortAllocationSettingData", ethernet::connection),
-    machine("Msvm_EthernetSwitchPortVlanSettingData", ethernet::vlan),
+    machine("Msvm_EthernetSwitchPortVlanSettingData", feature::vlan),
+    machine("Msvm_EthernetSwitchPortSecuritySettingData", feature::security),
+    machine("Msvm_SyntheticEthernetPort", port::synthetic),
+    machine("Msvm_EmulatedEthernetPort", port::emulated),
+    machine("Msvm_EthernetSwitchPort", port::of_machine),
+    machine("Msvm_LANEndpoint", port::endpoints),
     machine("Msvm_ShutdownComponent", integration::shutdown),
     machine("Msvm_ShutdownComponentSettingData", integration::shutdown_setting),
     machine("Msvm_HeartbeatComponentSettingData", integration::heartbeat_setting),
@@ -88,6 +93,16 @@ const VIRTUALIZATION_PROVIDERS: &[Provider] = &[
     machine("Msvm_Memory", integration::memory),
     switch("Msvm_VirtualEthernetSwitch", switch::switch),
     switch("Msvm_VirtualEthernetSwitchSettingData", switch::setting),
+    switch("Msvm_EthernetPortAllocationSettingData", switch::connection),
+    switch("Msvm_EthernetSwitchPort", port::of_switch),
+    switch("Msvm_LANEndpoint", port::switch_endpoints),
+    host("Msvm_ExternalEthernetPort", port::external),
+    host("Msvm_LANEndpoint", port::external_endpoints),
+    host("Msvm_VirtualEthernetSwitchManagementCapabilities", switch::capabilities),
+    host("Msvm_EthernetSwitchFeatureCapabilities", feature::capabilities),
+    host("Msvm_EthernetSwitchPortVlanSettingData", feature::default_vlan),
+    host("Msvm_EthernetSwitchPortSecuritySettingData", feature::default_security),
+    host("Msvm_EthernetSwitchPortBandwidthSettingData", feature::default_bandwidth),
     Provider { class: "Msvm_ConcreteJob", source: Source::Job(job_class::concrete_job) },
     Provider { class: "Msvm_StorageJob", source: Source::Job(job_class::storage_job) },
     host("Msvm_VirtualSystemManagementService", service::management),
@@ -189,6 +204,8 @@ impl Namespace {
                 drive::LINKS,
                 peripheral::LINKS,
                 boot::LINKS,
+                port::LINKS,
+                feature::LINKS,
             ],
             methods: crate::method::METHODS,
             behind: None,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use wsman::Output;
 
 use crate::define::owner_of_setting;
+use crate::ethernet::named_port;
 use crate::ids;
 use crate::method::{Invocation, Refused, invalid};
 use crate::owner::Machine;
@@ -178,7 +179,8 @@ pub(crate) fn add_all(
                 let id = referred(instance, "Parent")?;
                 let index = known_adapter(machine, &id)?;
                 let switch = Some(switch(world, instance)?);
-                edit.adapters.push(AdapterEdit { index, switch, ..AdapterEdit::default() });
+                let port = named_port(instance);
+                edit.adapters.push(AdapterEdit { index, switch, port, ..AdapterEdit::default() });
             }
         }
     }
@@ -317,7 +319,8 @@ pub(crate) fn change(
         }),
         Part::Connection => {
             let switch = Some(switch(world, instance)?);
-            edit.adapters.push(AdapterEdit { index: known(id)?, switch, ..AdapterEdit::default() });
+            let port = named_port(instance);
+            edit.adapters.push(AdapterEdit { index: known(id)?, switch, port, ..AdapterEdit::default() });
         }
         Part::Controller(_) | Part::DiskDrive | Part::DvdDrive => {
             return Err(not_here("another place of a controller or a drive"));
@@ -406,9 +409,12 @@ fn without(machine: &Machine, removed: &[Removed<'_>]) -> Result<MachineEdit, Re
             }
             Removed::Adapter(index, _) => gone.push(*index),
             Removed::Connection(index, _) => {
+                // Its name and its features are parts of it.
                 edit.adapters.push(AdapterEdit {
                     index: *index,
                     switch: Some(None),
+                    port: Some(None),
+                    vlan: Some(None),
                     ..AdapterEdit::default()
                 });
             }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use access::Action;
-use machine::switch::SwitchKind;
 use machine::{Host, Reason};
 use uuid::Uuid;
 use wsman::{Call, Failure, FailureKind};
@@ -66,7 +65,7 @@ impl World {
     pub(crate) fn related(self: &Arc<Self>, owner: &Owner, scope: Scope) -> machine::Result<Owners> {
         let ids = match (owner, scope) {
             (_, Scope::Host) => vec![OwnerId::Host],
-            (Owner::Host, _) | (Owner::Switch(_), Scope::Machine) => return Ok(self.owners(scope)),
+            (Owner::Host, _) => return Ok(self.owners(scope)),
             (owner, scope) if owner.scope() == scope => vec![owner.id()],
             (Owner::Job(job), Scope::Machine) => job.affects().into_iter().collect(),
             (Owner::Machine(machine), Scope::Job) => {
@@ -80,6 +79,11 @@ impl World {
                 };
                 let switches = self.host.switches()?.into_iter();
                 switches.filter(|s| plugged(&s.name)).map(|s| OwnerId::Switch(s.id)).collect()
+            }
+            (Owner::Switch(switch), Scope::Machine) => {
+                let machines = self.host.machines_on(&switch.name)?.into_iter().map(OwnerId::Machine);
+                let planned = self.host.planned_on(&switch.name)?.into_iter().map(OwnerId::Planned);
+                machines.chain(planned).collect()
             }
             _ => Vec::new(),
         };
@@ -153,13 +157,4 @@ pub(crate) fn failed(error: &machine::Error) -> Failure {
         _ => FailureKind::Failed,
     };
     Failure::new(kind, error.chain())
-}
-
-/// What Hyper-V calls a kind of switch in its notes.
-pub(crate) fn switch_kind(kind: &SwitchKind) -> &'static str {
-    match kind {
-        SwitchKind::External { .. } => "external",
-        SwitchKind::Nat => "NAT",
-        SwitchKind::Private => "private",
-    }
 }

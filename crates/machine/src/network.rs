@@ -12,9 +12,10 @@ use uuid::Uuid;
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
 use crate::import::planned_key;
+use crate::planned::Plug;
 use crate::record::{self, PlannedRecord, SWITCHES, machine_key};
 use crate::settings::Settings;
-use crate::switch::{Bridge, SourceName, SwitchEdit, SwitchKind, SwitchRecord, SwitchTarget};
+use crate::switch::{Bridge, NewSwitch, SourceName, SwitchEdit, SwitchKind, SwitchRecord, SwitchTarget};
 
 /// Most machines and planned machines that are plugged into a switch that gets another name: one transaction changes them
 /// all, and the switch.
@@ -48,27 +49,29 @@ impl Host {
         })
     }
 
+    /// Creates a switch of a name and a kind.
+    ///
+    /// # Errors
+    /// As [`Self::make_switch`].
+    pub fn create_switch(&self, name: &str, kind: SwitchKind) -> Result<SwitchRecord> {
+        self.make_switch(NewSwitch { id: None, name: name.to_owned(), kind, notes: String::new() })
+    }
+
     /// Creates a switch.
     ///
     /// # Errors
-    /// The name is taken or unusable, or the bridge does not exist.
-    pub fn create_switch(&self, name: &str, kind: SwitchKind) -> Result<SwitchRecord> {
-        self.make_switch(SwitchRecord::new(self.fresh_id(), name, kind))
-    }
-
-    /// Creates the switch of `record`, whose id is new.
-    ///
-    /// # Errors
-    /// As [`Self::create_switch`]; or the id is taken, or the notes are too long.
-    pub fn make_switch(&self, record: SwitchRecord) -> Result<SwitchRecord> {
+    /// The name or the id is taken, the name or the notes are unusable, or the bridge does not exist.
+    pub fn make_switch(&self, new: NewSwitch) -> Result<SwitchRecord> {
         let _names = self.switch_names();
-        self.check_switch_name(&record.name)?;
-        self.check_switch_kind(&record.kind)?;
-        check_notes(&record.notes)?;
-        let key = switch_key(record.id);
+        self.check_switch_name(&new.name)?;
+        self.check_switch_kind(&new.kind)?;
+        check_notes(&new.notes)?;
+        let id = new.id.unwrap_or_else(|| self.fresh_id());
+        let record = SwitchRecord { notes: new.notes, ..SwitchRecord::new(id, new.name, new.kind) };
+        let key = switch_key(id);
         let put = record::put(key.clone(), &record)?;
         if !record::commit(&*self.store, vec![Condition::Absent(key)], vec![put])? {
-            let message = format!("a switch with the id {} exists already", record.id);
+            let message = format!("a switch with the id {id} exists already");
             return Err(Error::new(Reason::AlreadyExists, message));
         }
         Ok(record)
@@ -321,7 +324,11 @@ fn follow(settings: &mut Settings, switch: &str, name: &str) {
 
 /// The same of a plan, which is made anew out of its request at every look: that must lead there too.
 fn follow_planned(plan: &mut PlannedRecord, switch: &str, name: &str) {
-    for target in plan.request.switches.values_mut().filter(|target| target.target == switch) {
+    let named = plan.request.parts.adapters.iter_mut().filter_map(|change| match &mut change.becomes {
+        Plug::Into(target) => Some(target),
+        Plug::Out | Plug::Gone => None,
+    });
+    for target in plan.request.switches.values_mut().chain(named).filter(|target| target.target == switch) {
         name.clone_into(&mut target.target);
     }
     for adapter in plan.settings.adapters.iter().filter(|a| a.switch.as_deref() == Some(switch)) {

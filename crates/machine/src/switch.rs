@@ -85,6 +85,19 @@ impl SwitchRecord {
     }
 }
 
+/// A switch to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSwitch {
+    /// Its id; `None` makes one.
+    pub id: Option<Uuid>,
+    /// Its name.
+    pub name: String,
+    /// What it connects to.
+    pub kind: SwitchKind,
+    /// What somebody wrote about it.
+    pub notes: String,
+}
+
 /// A change of a switch; absent fields stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SwitchEdit {

@@ -93,5 +93,8 @@ fn show(printer: Printer, w: &Switch) -> Result {
     }
     let bridge = w.bridge.as_ref().map_or_else(String::new, |b| format!(", bridge {b}"));
     printer.line(format!("{}  ({})  {}{bridge}", w.name, w.id, w.kind))?;
+    for line in w.notes.lines() {
+        printer.line(format!("  {line}"))?;
+    }
     if w.sources.is_empty() { Ok(()) } else { printer.line(format!("  answers to {}", sources(w))) }
 }

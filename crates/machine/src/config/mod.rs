@@ -53,7 +53,7 @@ pub(crate) mod device {
 pub(crate) const VLAN_FEATURE: &str = "952C5004-4465-451C-8CB8-FA9AB382B773";
 
 /// What a port is called that nobody gave a name, in every real file.
-pub(crate) const PORT_NAME: &str = "Dynamic Ethernet Switch Port";
+pub const PORT_NAME: &str = "Dynamic Ethernet Switch Port";
 
 #[cfg(test)]
 mod tests {

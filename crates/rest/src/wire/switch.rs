@@ -17,6 +17,9 @@ pub struct Switch {
     /// The host's bridge, of an external switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,
+    /// What somebody wrote about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub notes: String,
     /// Switch names of other hosts that it answers to.
     #[serde(default)]
     pub sources: Vec<MapSwitch>,
@@ -61,7 +64,7 @@ impl From<SwitchRecord> for Switch {
             SwitchKind::Private => ("private", None),
         };
         let sources = s.sources.into_iter().map(|m| MapSwitch { source: m.name, vlan: m.vlan }).collect();
-        Self { id: s.id, name: s.name, kind: kind.to_owned(), bridge, sources }
+        Self { id: s.id, name: s.name, kind: kind.to_owned(), bridge, notes: s.notes, sources }
     }
 }
 
