@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{AttachError, GuestError, StartError};
 use crate::host::HostReport;
-use crate::keys::Chord;
+use crate::keys::{Chord, Stroke};
 use crate::spec::{GuestSpec, Mac, Resolved};
 
 /// Hears what happens to one guest. Dropped when there is no more to hear.
@@ -137,6 +137,18 @@ pub trait Guest: Send + Sync {
 
     /// Presses and releases each chord in turn.
     fn send_keys(&self, chords: &[Chord]) -> Result<(), GuestError>;
+
+    /// Presses keys down and lets them go, one after the other, as a hand would. One that is not let go stays down.
+    fn strokes(&self, strokes: &[Stroke]) -> Result<(), GuestError>;
+
+    /// Interrupts all its processors in a way that they cannot mask: what a kernel then does is its own matter.
+    fn interrupt(&self) -> Result<(), GuestError>;
+
+    /// Has its agent reboot it; returns once the agent has taken the order. There is no button for that.
+    ///
+    /// # Errors
+    /// [`NoAgent`](crate::GuestErrorKind::NoAgent): nobody in it takes the order.
+    fn reboot(&self) -> Result<(), GuestError>;
 
     /// Puts an ISO image into a drive, whatever was in it; `None` leaves it closed and empty.
     /// `force` opens a door that the guest holds locked.

@@ -10,6 +10,8 @@ use std::str::FromStr;
 pub const MAX_CHORD: usize = 8;
 /// Longest text typed in one go, in characters.
 pub const MAX_TEXT: usize = 4096;
+/// Most bytes of scan codes in one go.
+pub const MAX_SCAN_CODES: usize = 1024;
 
 /// A key by its place on a US keyboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,6 +106,84 @@ impl Key {
     }
 }
 
+/// A key that goes down, or comes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stroke {
+    /// Which.
+    pub key: Key,
+    /// Down, or up.
+    pub down: bool,
+}
+
+/// What scan codes of set 1 do, as a PC's keyboard controller gives them: a byte for a key that goes down, the same with
+/// its highest bit set when it comes up, and `0xe0` before those that an AT keyboard had added.
+///
+/// # Errors
+/// A code of no key, an `0xe0` with nothing behind it, or more than [`MAX_SCAN_CODES`] bytes.
+pub fn from_scan_codes(bytes: &[u8]) -> Result<Vec<Stroke>, KeyError> {
+    if bytes.len() > MAX_SCAN_CODES {
+        return Err(KeyError::ScanCodes);
+    }
+    let mut strokes = Vec::new();
+    let mut extended = false;
+    for byte in bytes {
+        if *byte == 0xe0 && !extended {
+            extended = true;
+            continue;
+        }
+        let key = scan_code(byte & 0x7f, extended).ok_or(KeyError::ScanCode(*byte))?;
+        strokes.push(Stroke { key, down: byte & 0x80 == 0 });
+        extended = false;
+    }
+    if extended { Err(KeyError::ScanCode(0xe0)) } else { Ok(strokes) }
+}
+
+/// The key of a scan code of set 1 without its highest bit.
+fn scan_code(code: u8, extended: bool) -> Option<Key> {
+    use NamedKey as N;
+    /// Rows of keys that give a character: the code of the first, and all of them.
+    const ROWS: &[(u8, &str)] =
+        &[(0x02, "1234567890-="), (0x10, "qwertyuiop[]"), (0x1e, "asdfghjkl;'`"), (0x2b, "\\zxcvbnm,./")];
+    let named = match (extended, code) {
+        (false, 0x01) => N::Esc,
+        (false, 0x0e) => N::Backspace,
+        (false, 0x0f) => N::Tab,
+        (_, 0x1c) => N::Enter,
+        (false, 0x1d) => N::Ctrl,
+        (true, 0x1d) => N::RightCtrl,
+        (false, 0x2a) => N::Shift,
+        (false, 0x36) => N::RightShift,
+        (true, 0x37) => N::Print,
+        (false, 0x38) => N::Alt,
+        (true, 0x38) => N::AltGr,
+        (false, 0x39) => N::Space,
+        (false, 0x3a) => N::CapsLock,
+        (false, 0x45) => N::NumLock,
+        (false, 0x46) => N::ScrollLock,
+        (true, 0x47) => N::Home,
+        (true, 0x48) => N::Up,
+        (true, 0x49) => N::PageUp,
+        (true, 0x4b) => N::Left,
+        (true, 0x4d) => N::Right,
+        (true, 0x4f) => N::End,
+        (true, 0x50) => N::Down,
+        (true, 0x51) => N::PageDown,
+        (true, 0x52) => N::Insert,
+        (true, 0x53) => N::Delete,
+        (true, 0x5b) => N::Meta,
+        (true, 0x5c) => N::RightMeta,
+        (true, 0x5d) => N::Menu,
+        (false, 0x3b..=0x44) => return Key::function(code - 0x3a),
+        (false, 0x57 | 0x58) => return Key::function(code - 0x4c),
+        (false, _) => {
+            let (first, keys) = ROWS.iter().rev().find(|(first, _)| *first <= code)?;
+            return Key::char(char::from(*keys.as_bytes().get(usize::from(code - first))?));
+        }
+        (true, _) => return None,
+    };
+    Some(Key::Named(named))
+}
+
 /// Keys pressed in order, held together, released in reverse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chord(Vec<Key>);
@@ -134,6 +214,12 @@ pub enum KeyError {
     /// A character beyond a US keyboard.
     #[error("{0:?} cannot be typed on a US keyboard")]
     Untypable(char),
+    /// A scan code of no key.
+    #[error("{0:#04x} is no scan code of a key")]
+    ScanCode(u8),
+    /// Scan codes beyond [`MAX_SCAN_CODES`].
+    #[error("at most {MAX_SCAN_CODES} bytes of scan codes are taken at once")]
+    ScanCodes,
     /// A text beyond [`MAX_TEXT`].
     #[error("a text to type has at most {MAX_TEXT} characters")]
     TextLength,
@@ -144,6 +230,8 @@ impl FromStr for Key {
 
     fn from_str(text: &str) -> Result<Key, KeyError> {
         let lower = text.to_ascii_lowercase();
+        // In a chord `-` is what stands between its keys.
+        let lower = if lower == "minus" { "-" } else { &lower };
         let mut chars = lower.chars();
         if let (Some(c), None) = (chars.next(), chars.next())
             && let Some(key) = Key::char(c)
@@ -155,7 +243,7 @@ impl FromStr for Key {
         {
             return Ok(key);
         }
-        NamedKey::parse(&lower)
+        NamedKey::parse(lower)
             .map(Key::Named)
             .ok_or_else(|| KeyError::Unknown(text.chars().take(40).collect()))
     }
@@ -166,9 +254,6 @@ impl FromStr for Chord {
 
     /// `ctrl-alt-del` or `ctrl+alt+del`; a lone `-` or `+` at the end is the key itself.
     fn from_str(text: &str) -> Result<Chord, KeyError> {
-        if text.eq_ignore_ascii_case("minus") {
-            return Ok(Chord(vec![Key::char('-').ok_or(KeyError::ChordLength)?]));
-        }
         let mut keys = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -257,6 +342,26 @@ mod tests {
         for text in ["", "f13", "ctrl-", "ctrl-nokey", "é", "a-a-a-a-a-a-a-a-a"] {
             assert!(text.parse::<Chord>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn scan_codes_are_strokes() {
+        let shown = |bytes: &[u8]| {
+            let strokes = from_scan_codes(bytes).unwrap();
+            let one = |s: &Stroke| format!("{}{}", if s.down { "+" } else { "-" }, s.key);
+            strokes.iter().map(one).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown(&[0x1e, 0x9e]), "+a -a");
+        assert_eq!(
+            shown(&[0x1d, 0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d]),
+            "+ctrl +alt +del -del -alt -ctrl"
+        );
+        assert_eq!(shown(&[0x02, 0x0d, 0x2b, 0x35, 0x29]), "+1 += +\\ +/ +`");
+        assert_eq!(shown(&[0x3b, 0x44, 0x57, 0x58]), "+f1 +f10 +f11 +f12");
+        for wrong in [&[0xe0_u8][..], &[0x00], &[0x7f], &[0xe0, 0x02], &[0xe0, 0xe0], &[0x37]] {
+            assert!(from_scan_codes(wrong).is_err(), "{wrong:x?}");
+        }
+        assert!(from_scan_codes(&[0x1e; MAX_SCAN_CODES + 1]).is_err());
     }
 
     #[test]

@@ -100,6 +100,8 @@ fn generation_1_boots_from_ide_and_does_what_it_is_told() {
         .map(|k| keys::Key::Named(*k).into())
         .collect();
     guest.send_keys(&all).unwrap();
+    let a = "a".parse().unwrap();
+    guest.strokes(&[true, false].map(|down| keys::Stroke { key: a, down })).unwrap();
     assert!(guest.vnc_socket().unwrap().exists());
 
     // The agent.
@@ -118,9 +120,16 @@ fn generation_1_boots_from_ide_and_does_what_it_is_told() {
     assert_eq!(event(&events, |e| *e == GuestEvent::Paused), GuestEvent::Paused);
     assert_eq!(event(&events, |e| *e == GuestEvent::Resumed), GuestEvent::Resumed);
 
-    // A shutdown that the agent carries out. The tiny guest has no /sbin/shutdown of its own.
-    console.send("mkdir -p /sbin; printf '#!/bin/busybox sh\\nexec /bin/busybox poweroff -f\\n' >/sbin/shutdown; chmod +x /sbin/shutdown; echo MADE");
+    // An interrupt that cannot be masked.
+    guest.interrupt().unwrap();
+    console.send("until grep 'NMI: *1 ' /proc/interrupts; do :; done");
+    console.wait("NMI:", SOON);
+
+    // Orders that the agent takes. The tiny guest has no /sbin/shutdown of its own; this one says what a reboot would be.
+    console.send("mkdir -p /sbin; printf '#!/bin/busybox sh\\ncase \"$*\" in *-r*) exec echo TOLD to reboot >/dev/ttyS0; esac\\nexec /bin/busybox poweroff -f\\n' >/sbin/shutdown; chmod +x /sbin/shutdown; echo MADE");
     console.wait("MADE", SOON);
+    guest.reboot().unwrap();
+    console.wait("TOLD to reboot", SOON);
     assert_eq!(guest.shutdown().unwrap(), ShutdownVia::Agent);
     event(&events, |e| *e == GuestEvent::ShutdownRequested);
     let last = event(&events, |e| matches!(e, GuestEvent::Stopped { .. } | GuestEvent::Died { .. }));

@@ -34,6 +34,8 @@ pub(crate) struct Running {
     pub(crate) host_stops: bool,
     /// Set while a guest of an earlier process cannot be reached; [`PowerState::Running`] without a guest.
     pub(crate) lost: Option<Lost>,
+    /// Keys that somebody pressed and did not let go, since the guest was started, found again or reset.
+    pub(crate) held: Vec<engine::keys::Key>,
     /// What the first serial port of the last guest said.
     pub(crate) last_log: Option<PathBuf>,
     /// Grows with every guest: an event of an earlier guest must not end a later one.
@@ -50,6 +52,7 @@ impl Default for Running {
             reboots: 0,
             host_stops: false,
             lost: None,
+            held: Vec::new(),
             last_log: None,
             incarnation: 0,
         }

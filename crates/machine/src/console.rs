@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 
-use engine::PictureFormat;
-use engine::keys::{self, Chord};
+use engine::keys::{self, Chord, Key, Stroke};
+use engine::{PictureFormat, RunState};
 use uuid::Uuid;
 
 use crate::error::{Error, Reason, Result};
@@ -163,6 +163,54 @@ impl Host {
         picture
     }
 
+    /// Presses the key called `key` on machine `id` and holds it down, or lets it go.
+    ///
+    /// # Errors
+    /// No key is called that, no guest runs, or its processors stand.
+    pub fn hold(&self, id: Uuid, key: &str, down: bool) -> Result<()> {
+        self.strokes(id, &[Stroke { key: named(key)?, down }])
+    }
+
+    /// Whether the key called `key` is held down on machine `id` by [`Self::hold`] or [`Self::scan_codes`].
+    ///
+    /// # Errors
+    /// No key is called that, or no guest runs.
+    pub fn is_held(&self, id: Uuid, key: &str) -> Result<bool> {
+        let key = named(key)?;
+        self.guest(id)?;
+        Ok(self.cell(id).lock().held.contains(&key))
+    }
+
+    /// Gives machine `id` what a keyboard controller gives: scan codes of set 1.
+    ///
+    /// # Errors
+    /// A code is no key's, nothing was given, no guest runs, or its processors stand.
+    pub fn scan_codes(&self, id: Uuid, codes: &[u8]) -> Result<()> {
+        let strokes = keys::from_scan_codes(codes);
+        self.strokes(id, &strokes.map_err(|e| Error::new(Reason::InvalidArgument, e.to_string()))?)
+    }
+
+    fn strokes(&self, id: Uuid, strokes: &[Stroke]) -> Result<()> {
+        if strokes.is_empty() {
+            return Err(Error::new(Reason::InvalidArgument, "no keys were given"));
+        }
+        let guest = self.guest(id)?;
+        if matches!(guest.state(), RunState::Paused | RunState::Frozen) {
+            return Err(Error::new(Reason::InvalidState, "a guest whose processors stand takes no keys"));
+        }
+        let taken = guest.strokes(strokes);
+        taken.map_err(|e| Error::new(Reason::Engine, "the guest took no keys").caused_by(e))?;
+        let cell = self.cell(id);
+        let mut running = cell.lock();
+        for stroke in strokes {
+            running.held.retain(|key| *key != stroke.key);
+            if stroke.down {
+                running.held.push(stroke.key);
+            }
+        }
+        Ok(())
+    }
+
     /// Types `text` as on a US keyboard, then presses each of `chords` (`ctrl-alt-del`), on machine `id`.
     ///
     /// # Errors
@@ -190,6 +238,10 @@ impl Host {
             .send_keys(&presses)
             .map_err(|e| Error::new(Reason::Engine, "the guest took no keys").caused_by(e))
     }
+}
+
+fn named(key: &str) -> Result<Key> {
+    key.parse().map_err(|e: keys::KeyError| Error::new(Reason::InvalidArgument, e.to_string()))
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ impl Host {
             running.note = None;
             running.lost = None;
             running.reboots = 0;
+            running.held.clear();
             running.host_stops = false;
             running.accelerator = Some(accel_name(guest.resolved().accel).to_owned());
             running.guest = Some(Arc::from(guest));
@@ -84,6 +85,9 @@ impl Host {
         let Some(guest) = running.guest.clone().filter(|_| running.incarnation == incarnation) else {
             return;
         };
+        if matches!(event, GuestEvent::Reset { .. }) {
+            running.held.clear();
+        }
         match event {
             GuestEvent::DiskError { disk, message } => {
                 let disk = disk.as_deref().unwrap_or("a disk");
@@ -370,6 +374,35 @@ impl Host {
         drop(running);
         self.tell(id);
         Ok(())
+    }
+
+    /// Interrupts the processors of machine `id` in a way that they cannot mask.
+    ///
+    /// # Errors
+    /// No guest runs, or it cannot be interrupted.
+    pub fn interrupt(&self, id: Uuid) -> Result<()> {
+        let (record, _) = self.record(id)?;
+        self.guest(id)?.interrupt().map_err(|e| failed(&record, "interrupt", e))
+    }
+
+    /// Has the agent of the guest of machine `id` reboot it; returns once it has taken the order.
+    ///
+    /// # Errors
+    /// The guest does not run, or nobody in it takes the order.
+    pub fn reboot(&self, id: Uuid) -> Result<()> {
+        let (record, _) = self.record(id)?;
+        let cell = self.cell(id);
+        let guest = self.admitted(&cell, Request::Shutdown, &record)?.guest.clone();
+        let guest = guest.ok_or_else(|| self.no_guest(&record))?;
+        guest.reboot().map_err(|e| match e.kind() {
+            GuestErrorKind::NoAgent => {
+                let what = format!("nobody in `{}` takes the order to reboot", record.settings.name);
+                Error::new(Reason::NotSupported, what)
+                    .hint("install qemu-guest-agent in the guest")
+                    .caused_by(e)
+            }
+            _ => failed(&record, "reboot", e),
+        })
     }
 
     /// The guest of machine `id`, for its console, screen, keyboard, drives and agent.

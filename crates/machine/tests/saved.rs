@@ -230,8 +230,12 @@ fn a_delayed_start_gives_way_to_whoever_asks() {
 fn reboots_are_counted_and_told() {
     let lab = Lab::new();
     let id = started(&lab, "web");
+    lab.host().hold(id, "shift", true).unwrap();
+    assert!(lab.host().is_held(id, "shift").unwrap());
     let mut seen = lab.host().machine_changes(0, Duration::ZERO).generation;
-    lab.sim.control(id).unwrap().reboot();
+    lab.host().reboot(id).unwrap_err();
+    lab.sim.set_behaviour(id, engine::sim::Behaviour { agent: true, ..lab.sim.behaviour(id) }).unwrap();
+    lab.host().reboot(id).unwrap();
     let reboots = loop {
         let changes = lab.host().machine_changes(seen, PATIENCE);
         seen = changes.generation;
@@ -240,6 +244,7 @@ fn reboots_are_counted_and_told() {
         }
     };
     assert_eq!((reboots, view(&lab, id).reboots), (1, 1));
+    assert!(!lab.host().is_held(id, "shift").unwrap(), "its keyboard was reset as well");
     lab.host().reset(id).unwrap();
     assert_eq!(view(&lab, id).reboots, 1, "a reset that was asked for is none");
 }

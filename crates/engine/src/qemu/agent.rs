@@ -153,8 +153,17 @@ pub(super) fn call(
 
 /// Orders a shutdown. The agent answers only when it cannot, so silence after the order means that it was taken.
 pub(super) fn shutdown(socket: &Path, limit: Duration) -> Result<(), GuestError> {
+    order(socket, "powerdown", limit)
+}
+
+/// Orders a reboot, in the same way.
+pub(super) fn reboot(socket: &Path, limit: Duration) -> Result<(), GuestError> {
+    order(socket, "reboot", limit)
+}
+
+fn order(socket: &Path, mode: &str, limit: Duration) -> Result<(), GuestError> {
     let mut session = Session::open(socket, limit)?;
-    match session.call("guest-shutdown", json!({"mode": "powerdown"})) {
+    match session.call("guest-shutdown", json!({"mode": mode})) {
         Err(error) if error.kind() == GuestErrorKind::Refused => Err(error),
         _ => Ok(()),
     }

@@ -24,7 +24,7 @@ use crate::guest::{
     AgentInterface, AgentOs, Guest, GuestEvent, Listener, PictureFormat, RunState, SaveProgress, ShutdownVia,
     StoppedBy,
 };
-use crate::keys::Chord;
+use crate::keys::{Chord, Stroke};
 use crate::qmp::{Client, Event, QmpError};
 use crate::spec::{GuestSpec, NicBackend, Resolved};
 
@@ -40,6 +40,8 @@ const AGENT_SHUTDOWN_LIMIT: Duration = Duration::from_millis(1500);
 const KEY_HOLD_MS: u64 = 20;
 /// Between chords: longer than the hold, so that the keyboard's queue of 16 bytes never overflows.
 const KEY_PAUSE: Duration = Duration::from_millis(30);
+/// Between single strokes, of one to three bytes each: for the same queue.
+const STROKE_PAUSE: Duration = Duration::from_millis(10);
 /// How long a process may outlive its control connection before we look for a new one.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -552,6 +554,26 @@ impl Guest for QemuGuest {
             self.inner.execute("send-key", json!({"keys": keys, "hold-time": KEY_HOLD_MS}), ORDER_LIMIT)?;
         }
         Ok(())
+    }
+
+    fn strokes(&self, strokes: &[Stroke]) -> Result<(), GuestError> {
+        for (i, stroke) in strokes.iter().enumerate() {
+            if i > 0 {
+                std::thread::sleep(STROKE_PAUSE);
+            }
+            let key = json!({"type": "qcode", "data": keymap::qcode(stroke.key)});
+            let event = json!({"type": "key", "data": {"down": stroke.down, "key": key}});
+            self.inner.execute("input-send-event", json!({"events": [event]}), ORDER_LIMIT)?;
+        }
+        Ok(())
+    }
+
+    fn interrupt(&self) -> Result<(), GuestError> {
+        self.inner.execute("inject-nmi", Value::Null, ORDER_LIMIT).map(|_| ())
+    }
+
+    fn reboot(&self) -> Result<(), GuestError> {
+        agent::reboot(&self.inner.agent_socket()?, AGENT_SHUTDOWN_LIMIT)
     }
 
     fn change_media(&self, drive: &str, media: Option<&Path>, force: bool) -> Result<(), GuestError> {

@@ -44,6 +44,7 @@ pub enum Operation {
     Shutdown,
     Screenshot,
     SendKeys,
+    Interrupt,
     ChangeMedia,
     Eject,
     SetLink,

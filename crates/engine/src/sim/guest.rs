@@ -24,7 +24,7 @@ use super::shell::{self, Facts, Reply};
 use super::{World, disk, lock};
 use crate::error::{GuestError, GuestErrorKind};
 use crate::guest::{Guest, GuestEvent, Listener, RunState, StoppedBy};
-use crate::keys::Chord;
+use crate::keys::{Chord, Stroke};
 use crate::spec::{Firmware, GuestSpec, NicBackend, Resolved};
 
 /// Most lines that wait for a guest whose processors stand.
@@ -57,6 +57,9 @@ pub(super) struct Live {
     pub(super) media: HashMap<String, Option<PathBuf>>,
     pub(super) links: HashMap<String, bool>,
     pub(super) typed: Vec<Chord>,
+    pub(super) strokes: Vec<Stroke>,
+    /// How often it was interrupted.
+    pub(super) interrupts: u32,
     /// Lines for a guest whose processors stand.
     pub(super) inbox: Vec<String>,
     pub(super) events: Option<Box<dyn Listener>>,
@@ -80,6 +83,8 @@ impl Live {
             media: spec.drives.iter().map(|d| (d.id.clone(), d.media.clone())).collect(),
             links: spec.nics.iter().map(|n| (n.id.clone(), n.backend != NicBackend::None)).collect(),
             typed: Vec::new(),
+            strokes: Vec::new(),
+            interrupts: 0,
             inbox: Vec::new(),
             events: None,
             audience: 0,
@@ -101,6 +106,8 @@ impl Live {
             media: record.media,
             links: record.links,
             typed: Vec::new(),
+            strokes: Vec::new(),
+            interrupts: 0,
             inbox: Vec::new(),
             events: None,
             audience: 0,
@@ -552,6 +559,14 @@ impl Core {
     }
 
     /// The inside of it, for those who play it.
+    pub(super) fn strokes(&self) -> Vec<Stroke> {
+        lock(&self.live).strokes.clone()
+    }
+
+    pub(super) fn interrupts(&self) -> u32 {
+        lock(&self.live).interrupts
+    }
+
     pub(super) fn typed(&self) -> Vec<Chord> {
         lock(&self.live).typed.clone()
     }

@@ -18,7 +18,7 @@ use crate::error::{GuestError, GuestErrorKind};
 use crate::guest::{
     AgentInterface, AgentOs, Guest, GuestEvent, PictureFormat, RunState, SaveProgress, ShutdownVia, StoppedBy,
 };
-use crate::keys::Chord;
+use crate::keys::{Chord, Stroke};
 use crate::spec::{GuestSpec, NicBackend, Resolved};
 
 fn no_agent() -> GuestError {
@@ -218,6 +218,24 @@ impl Guest for SimGuest {
     fn send_keys(&self, chords: &[Chord]) -> Result<(), GuestError> {
         drop(self.core.enter(Operation::SendKeys)?);
         self.core.alive()?.typed.extend_from_slice(chords);
+        Ok(())
+    }
+
+    fn strokes(&self, strokes: &[Stroke]) -> Result<(), GuestError> {
+        drop(self.core.enter(Operation::SendKeys)?);
+        self.core.alive()?.strokes.extend_from_slice(strokes);
+        Ok(())
+    }
+
+    fn interrupt(&self) -> Result<(), GuestError> {
+        drop(self.core.enter(Operation::Interrupt)?);
+        self.core.alive()?.interrupts += 1;
+        Ok(())
+    }
+
+    fn reboot(&self) -> Result<(), GuestError> {
+        self.agent_ping(Duration::ZERO)?;
+        self.core.restart(true);
         Ok(())
     }
 

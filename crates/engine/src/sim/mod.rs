@@ -55,7 +55,7 @@ pub use seed::{Random, Seed};
 use crate::error::{AttachError, AttachErrorKind, StartError, StartErrorKind};
 use crate::guest::{Engine, Guest, GuestEvent, Listener};
 use crate::host::{Check, HostReport, KvmVerdict, Program, Verdict};
-use crate::keys::Chord;
+use crate::keys::{Chord, Stroke};
 use crate::spec::{Accel, Chipset, GuestSpec, Resolved};
 use clock::{Slot, Timeline};
 use faults::Rules;
@@ -727,6 +727,16 @@ impl SimGuestControl {
     /// Whether an adapter's cable is in.
     pub fn link(&self, nic: &str) -> Option<bool> {
         self.core.link(nic)
+    }
+
+    /// Every key that went down or up so far, beside those that were typed.
+    pub fn strokes(&self) -> Vec<Stroke> {
+        self.core.strokes()
+    }
+
+    /// How often it was interrupted.
+    pub fn interrupts(&self) -> u32 {
+        self.core.interrupts()
     }
 
     /// Every chord typed so far.

@@ -246,7 +246,7 @@ fn every_operation_meets_its_faults() {
     assert_eq!((refused.kind(), refused.to_string().as_str()), (StartErrorKind::NoResources, "on purpose"));
     let (guest, _events) = start(&engine, &spec);
     type Ask = fn(&dyn Guest) -> Result<(), GuestError>;
-    let asks: [(Operation, Ask); 14] = [
+    let asks: [(Operation, Ask); 15] = [
         (Operation::Pause, |g| g.pause()),
         (Operation::Resume, |g| g.resume()),
         (Operation::Reset, |g| g.reset()),
@@ -257,6 +257,7 @@ fn every_operation_meets_its_faults() {
             g.screenshot(&g.spec().runtime_dir.join("p"), PictureFormat::Ppm).map(drop)
         }),
         (Operation::SendKeys, |g| g.send_keys(&[])),
+        (Operation::Interrupt, |g| g.interrupt()),
         (Operation::ChangeMedia, |g| g.change_media("dvd0", None, false)),
         (Operation::Eject, |g| g.eject("dvd0", false)),
         (Operation::SetLink, |g| g.set_link("nic0", true)),
@@ -274,7 +275,7 @@ fn every_operation_meets_its_faults() {
         ask(&*guest).unwrap();
     }
     assert!(engine.faults().list().iter().all(Fault::spent));
-    assert_eq!(engine.clear_faults(), 15);
+    assert_eq!(engine.clear_faults(), 16);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use engine::keys::Chord;
+use engine::keys::{Chord, Stroke};
 use engine::{
     AgentInterface, AgentOs, AttachError, Engine, Guest, GuestError, GuestSpec, HostReport, Listener,
     PictureFormat, Resolved, RunState, SaveProgress, ShutdownVia, StartError,
@@ -177,6 +177,18 @@ impl Guest for GatedGuest {
 
     fn send_keys(&self, chords: &[Chord]) -> Result<(), GuestError> {
         self.inner.send_keys(chords)
+    }
+
+    fn strokes(&self, strokes: &[Stroke]) -> Result<(), GuestError> {
+        self.inner.strokes(strokes)
+    }
+
+    fn interrupt(&self) -> Result<(), GuestError> {
+        self.inner.interrupt()
+    }
+
+    fn reboot(&self) -> Result<(), GuestError> {
+        self.inner.reboot()
     }
 
     fn change_media(&self, drive: &str, media: Option<&Path>, force: bool) -> Result<(), GuestError> {

@@ -108,7 +108,7 @@ pub struct NewFault {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
     /// `start`, `restore`, `pause`, `resume`, `reset`, `can-save`, `save`, `thaw`, `power-off`, `shutdown`, `screenshot`,
-    /// `send-keys`, `change-media`, `eject`, `set-link` or `agent`.
+    /// `send-keys`, `interrupt`, `change-media`, `eject`, `set-link` or `agent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
     /// A kind of job, such as `export`; `any` is any.
