@@ -50,15 +50,55 @@ pub(crate) fn type_text(invocation: &Invocation<'_>) -> Result<Output, Refused> 
 }
 
 pub(crate) fn type_key(invocation: &Invocation<'_>) -> Result<Output, Refused> {
-    let code = invocation.number("keyCode")?;
-    let key = virtual_key(code).ok_or_else(|| {
-        Refused::new(Reason::NotSupported, format!("key {code:#x} has no place on a US keyboard"))
-    })?;
+    let key = key(invocation)?;
     press(invocation, None, &[key])
 }
 
 pub(crate) fn type_ctrl_alt_del(invocation: &Invocation<'_>) -> Result<Output, Refused> {
     press(invocation, None, &["ctrl-alt-del".to_owned()])
+}
+
+/// The key that `keyCode` says.
+fn key(invocation: &Invocation<'_>) -> Result<String, Refused> {
+    let code = invocation.number("keyCode")?;
+    virtual_key(code).ok_or_else(|| {
+        Refused::new(Reason::NotSupported, format!("key {code:#x} has no place on a US keyboard"))
+    })
+}
+
+fn hold(invocation: &Invocation<'_>, down: bool) -> Result<Output, Refused> {
+    let id = called(invocation)?.record.id;
+    invocation.permit(Some(id))?;
+    invocation.world.host.hold(id, &key(invocation)?, down)?;
+    Ok(Output::new(0_u32))
+}
+
+/// `PressKey`: the key stays down until it is released.
+pub(crate) fn press_key(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    hold(invocation, true)
+}
+
+pub(crate) fn release_key(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    hold(invocation, false)
+}
+
+/// `IsKeyPressed`: of those that clients hold down; a guest is not asked.
+pub(crate) fn is_key_pressed(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    let id = called(invocation)?.record.id;
+    invocation.permit(Some(id))?;
+    let held = invocation.world.host.is_held(id, &key(invocation)?)?;
+    Ok(Output::new(0_u32).with("keyState", Some(held.into())))
+}
+
+pub(crate) fn type_scan_codes(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    let id = called(invocation)?.record.id;
+    invocation.permit(Some(id))?;
+    let codes = invocation.given("Scancodes").ok_or_else(|| invalid("Scancodes", "missing"))?;
+    let codes: Option<Vec<u8>> =
+        codes.elements().iter().map(|code| code.as_u64().and_then(|code| code.try_into().ok())).collect();
+    let codes = codes.ok_or_else(|| invalid("Scancodes", "no bytes"))?;
+    invocation.world.host.scan_codes(id, &codes)?;
+    Ok(Output::new(0_u32))
 }
 
 /// The name of a Windows virtual key.

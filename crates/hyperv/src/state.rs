@@ -109,6 +109,22 @@ fn shut_down(invocation: &Invocation<'_>, id: Uuid) -> Result<Output, Refused> {
     Ok(invocation.started(job))
 }
 
+/// `InjectNonMaskableInterrupt`: done when it returns, so there is no job.
+pub(crate) fn interrupt(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    let id = called(invocation)?.record.id;
+    invocation.permit(Some(id))?;
+    invocation.world.host.interrupt(id)?;
+    Ok(Output::new(0_u32))
+}
+
+/// `InitiateReboot`: returns when the guest's agent has taken the order; a machine has no button that only reboots.
+pub(crate) fn initiate_reboot(invocation: &Invocation<'_>) -> Result<Output, Refused> {
+    let id = called(invocation)?.record.id;
+    invocation.permit(Some(id))?;
+    invocation.world.host.reboot(id)?;
+    Ok(Output::new(0_u32))
+}
+
 /// `InitiateShutdown`: returns when the guest was asked. With `Force` the guest is not asked twice: what Hyper-V forces is
 /// the guest's programs, and that is the guest's to decide here.
 pub(crate) fn initiate_shutdown(invocation: &Invocation<'_>) -> Result<Output, Refused> {

@@ -65,9 +65,11 @@ fn what_a_state_does_not_allow_is_said_in_the_return_value() {
     assert_eq!(returned(&nothing), 32773);
     let host = ObjectPath::new("Msvm_ComputerSystem").with("Name", "HOST");
     assert_eq!(returned(&ask(&lab, &host, 2)), 32773);
-    let reset = lab.invoke(&system(id), "InjectNonMaskableInterrupt", vec![]).unwrap();
-    assert_eq!(returned(&reset), 32770, "declared and not built");
-    assert_eq!(output(&reset, "Job"), None);
+    let interrupt = || returned(&lab.invoke(&system(id), "InjectNonMaskableInterrupt", vec![]).unwrap());
+    assert_eq!(interrupt(), 32775, "it is off");
+    let custom = lab.invoke(&system(id), "RequestCustomRestore", vec![]).unwrap();
+    assert_eq!(returned(&custom), 32770, "declared and not built");
+    assert_eq!(output(&custom, "Job"), None);
     let failure = lab.invoke(&system(id), "NoSuchMethod", vec![]).unwrap_err();
     assert_eq!(failure.kind, FailureKind::MethodNotFound);
     let failure = lab.invoke(&system(id), "RequestStateChange", vec![("State", 2_u16.into())]).unwrap_err();
@@ -103,6 +105,27 @@ fn a_job_that_failed_gives_its_errors_as_texts() {
     assert_eq!(returned(&ask(&lab, &path, 9)), 5);
     let missing = ObjectPath::new("Msvm_ConcreteJob").with("InstanceID", "7");
     assert_eq!(lab.invoke(&missing, "GetError", vec![]).unwrap_err().kind, FailureKind::NotFound);
+}
+
+#[test]
+fn a_guest_is_interrupted_and_asked_to_reboot() {
+    let lab = Lab::new();
+    let id = lab.machine("web", Generation::Two).record.id;
+    lab.host.start(id).unwrap();
+    let interrupt = lab.invoke(&system(id), "InjectNonMaskableInterrupt", vec![]).unwrap();
+    assert_eq!(returned(&interrupt), 0);
+    assert_eq!(lab.sim.control(id).unwrap().interrupts(), 1);
+    let component = lab.list(V2, "Msvm_ShutdownComponent").remove(0).path.unwrap();
+    let reboot = || {
+        let given = vec![("Force", false.into()), ("Reason", "test".into())];
+        returned(&lab.invoke(&component, "InitiateReboot", given).unwrap())
+    };
+    assert_eq!(reboot(), 32770, "nobody in it takes the order");
+    let listens = engine::sim::Behaviour { agent: true, ..lab.sim.behaviour(id) };
+    lab.sim.set_behaviour(id, listens).unwrap();
+    assert_eq!(reboot(), 0);
+    assert_eq!(lab.host.machine(id).unwrap().power, PowerState::Running);
+    assert_eq!(returned(&lab.invoke(&component, "InitiateHibernate", vec![]).unwrap()), 32770);
 }
 
 #[test]
@@ -150,6 +173,23 @@ fn a_screen_is_looked_at_and_a_keyboard_typed_on() {
     assert_eq!(press("TypeKey", vec![("keyCode", 0x41_u32.into())]), 0);
     assert_eq!(press("TypeKey", vec![("keyCode", 0xff_u32.into())]), 32770);
     assert_eq!(press("TypeCtrlAltDel", vec![]), 0);
-    assert_eq!(press("TypeScancodes", vec![("Scancodes", vec![30_u8].into())]), 32770);
+    let pressed = |code: u32| {
+        let asked = lab.invoke(&keyboard, "IsKeyPressed", vec![("keyCode", code.into())]).unwrap();
+        output(&asked, "keyState").and_then(Value::as_bool)
+    };
+    assert_eq!(press("PressKey", vec![("keyCode", 0x10_u32.into())]), 0);
+    assert_eq!(press("PressKey", vec![("keyCode", 0xbd_u32.into())]), 0, "minus");
+    assert_eq!((pressed(0x10), pressed(0x11)), (Some(true), Some(false)));
+    assert_eq!(press("ReleaseKey", vec![("keyCode", 0x10_u32.into())]), 0);
+    assert_eq!(pressed(0x10), Some(false));
+    assert_eq!(press("PressKey", vec![("keyCode", 0xff_u32.into())]), 32770);
+    assert_eq!(press("TypeScancodes", vec![("Scancodes", vec![0x1e_u8, 0x9e].into())]), 0);
+    assert_eq!(press("TypeScancodes", vec![("Scancodes", vec![0x7f_u8].into())]), 32773);
+    lab.host.pause(id).unwrap();
+    assert_eq!(press("PressKey", vec![("keyCode", 0x41_u32.into())]), 32775, "its processors stand");
+    let strokes = lab.sim.control(id).unwrap().strokes();
+    let strokes: Vec<_> =
+        strokes.iter().map(|s| format!("{}{}", if s.down { '+' } else { '-' }, s.key)).collect();
+    assert_eq!(strokes, ["+shift", "+-", "-shift", "+a", "-a"]);
     let _: Instance = lab.list(V2, "Msvm_VideoHead").remove(0);
 }
