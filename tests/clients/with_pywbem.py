@@ -173,7 +173,13 @@ def move(name, folder):
     job = host.GetInstance(export(folder + r"\whole"))
     assert job["JobType"] == 62 and job["PercentComplete"] == 100, job
     export(folder, CreateVmExportSubdirectory=True)
-    refused([32768], lambda: export(folder + r"\whole"))
+    # An earlier export is not written over, which the job says.
+    try:
+        export(folder + r"\whole")
+    except AssertionError as failed:
+        assert "not empty" in str(failed), failed
+    else:
+        raise RuntimeError("an export was written over an earlier one")
     refused([32769, 32773], lambda: export(r"Z:\nowhere"))
 
     definition = folder + "\\" + name
