@@ -33,7 +33,7 @@ qemu_packages="qemu-system-x86 qemu-utils ovmf swtpm swtpm-tools seabios"
 guest_packages="mtools dosfstools fdisk e2fsprogs cpio kmod gzip xz-utils bzip2 busybox-static"
 packages="$guest_packages gcc libc6-dev ca-certificates git"
 case "$FOR" in
-  test)  packages="$packages xfsprogs btrfs-progs ntfs-3g cryptsetup-bin shellcheck sblim-wbemcli" ;;
+  test)  packages="$packages xfsprogs btrfs-progs ntfs-3g cryptsetup-bin shellcheck sblim-wbemcli curl wsl uuid-runtime libxml2-utils" ;;
   deb-test) packages="$packages debootstrap util-linux procps" ;;
   fuzz)  packages="$packages g++" ;;
   bench) packages="$packages fio time" ;;

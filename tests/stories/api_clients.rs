@@ -6,8 +6,8 @@
 use harness::api::PASSWORD;
 use harness::binary::{Ran, run};
 use harness::scratch::raw_disk;
-use harness::{Api, need};
-use std::path::PathBuf;
+use harness::{Api, need, skip};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A `virsh` that speaks to Hyper-V. Debian's is built without that driver.
@@ -17,18 +17,25 @@ struct Virsh<'a> {
     scheme: &'static str,
 }
 
-/// Names a `virsh` where the one in `PATH` lacks the driver.
-const VIRSH: &str = "SLIPWAY_VIRSH";
+/// Names a folder with programs that no package has: they are looked for there first, and then in `PATH`.
+const CLIENTS: &str = "SLIPWAY_CLIENTS";
 
-fn virsh() -> Result<PathBuf, String> {
-    let program = PathBuf::from(std::env::var_os(VIRSH).unwrap_or_else(|| "virsh".into()));
-    let version = Command::new(&program).arg("--version=long").output();
-    match version {
-        Ok(out) if String::from_utf8_lossy(&out.stdout).contains("Hyper-V") => Ok(program),
+/// The program `name`, if it answers `question` with a text that has `answer` in it.
+fn client(name: &str, question: &[&str], answer: &str) -> Result<PathBuf, String> {
+    let own = std::env::var_os(CLIENTS).map(|folder| PathBuf::from(folder).join(name));
+    let program = own.filter(|own| own.exists()).unwrap_or_else(|| name.into());
+    match Command::new(&program).args(question).output() {
+        Ok(out) if out.status.success() && String::from_utf8_lossy(&out.stdout).contains(answer) => {
+            Ok(program)
+        }
         _ => Err(format!(
-            "no public package has libvirt's Hyper-V driver: {VIRSH} names a virsh (docs/clients.md)"
+            "no public package has this {name}: {CLIENTS} names a folder that does (docs/clients.md)"
         )),
     }
+}
+
+fn virsh() -> Result<PathBuf, String> {
+    client("virsh", &["--version=long"], "Hyper-V")
 }
 
 impl Virsh<'_> {
@@ -173,4 +180,117 @@ fn libvirt_defines_changes_and_deletes_a_machine() {
     virsh.ok(&["undefine", "made"]);
     assert!(!api.has("made"));
     assert!(api.drive_c("made.img").exists(), "taking a machine away leaves its disks");
+}
+
+const CLASSES: &str = "http://schemas.microsoft.com/wbem/wsman/1/wmi/root/virtualization/v2";
+
+/// openwsman's `wsman`, with a password, against the address without TLS.
+fn wsman(program: &Path, api: &Api, words: &[&str]) -> String {
+    let address = api.address("http");
+    let (host, port) = address.split_once(':').expect("a port");
+    let common = ["-h", host, "-P", port, "-u", "ada", "-p", PASSWORD, "-y", "basic"];
+    run(Command::new(program).args(common).args(words)).ok().to_owned()
+}
+
+#[test]
+fn openwsman_lists_shows_runs_defines_and_deletes() {
+    let program = need!(client("wsman", &["--version"], "2."));
+    let api = Api::start("sim");
+    let id = api.machine("web").to_uppercase();
+    let wsman = |words: &[&str]| wsman(&program, &api, words);
+    let systems = format!("{CLASSES}/Msvm_ComputerSystem");
+    let web = format!("{systems}?CreationClassName=Msvm_ComputerSystem&Name={id}");
+    assert!(wsman(&["identify"]).contains("Slipway"));
+    for mode in [&[][..], &["-M", "epr"], &["-M", "objepr"], &["-o", "-m", "5"], &["-m", "1"]] {
+        let found = wsman(&[mode, &["enumerate", &systems]].concat());
+        assert!(found.contains(&id), "{mode:?}: {found}");
+    }
+    let select = "SELECT * FROM Msvm_ComputerSystem WHERE ElementName = 'web'";
+    let name = format!("Name={id}");
+    for (dialect, filter, of) in [
+        ("http://schemas.microsoft.com/wbem/wsman/1/WQL", select, format!("{CLASSES}/*")),
+        ("http://schemas.dmtf.org/wbem/cql/1/dsp0202.pdf", select, format!("{CLASSES}/*")),
+        ("http://schemas.dmtf.org/wbem/wsman/1/wsman/SelectorFilter", &name, systems.clone()),
+    ] {
+        let found = wsman(&["-D", dialect, "-x", filter, "enumerate", &of]);
+        assert_eq!(found.matches("<p:Msvm_ComputerSystem ").count(), 1, "{dialect}: {found}");
+    }
+    assert!(wsman(&["get", &web]).contains("<p:ElementName>web</p:ElementName>"));
+    assert!(wsman(&["-F", "ElementName", "get", &web]).contains("XmlFragment"));
+    let around = wsman(&["associators", &web, "--filter", &web]);
+    assert!(around.contains("<p:Msvm_VirtualSystemSettingData "), "{around}");
+    assert!(wsman(&["references", &web, "--filter", &web]).contains("<p:Msvm_SettingsDefineState "));
+
+    wsman(&["invoke", "-a", "RequestStateChange", "-k", "RequestedState=2", &web]);
+    api.reaches("web", "running");
+    wsman(&["invoke", "-a", "RequestStateChange", "-k", "RequestedState=3", &web]);
+    api.reaches("web", "off");
+
+    let service = format!("{CLASSES}/Msvm_VirtualSystemManagementService");
+    let input = |method: &str, inside: &str| {
+        let text = format!("<p:{method}_INPUT xmlns:p=\"{service}\">{inside}</p:{method}_INPUT>");
+        std::fs::write(api.place("input.xml"), text).expect("written");
+        let file = api.place("input.xml").display().to_string();
+        wsman(&["invoke", "-a", method, "-J", &file, &service])
+    };
+    let settings = r#"&lt;INSTANCE CLASSNAME="Msvm_VirtualSystemSettingData"&gt;&lt;PROPERTY NAME="ElementName" TYPE="string"&gt;&lt;VALUE&gt;typed&lt;/VALUE&gt;&lt;/PROPERTY&gt;&lt;/INSTANCE&gt;"#;
+    let defined = input("DefineSystem", &format!("<p:SystemSettings>{settings}</p:SystemSettings>"));
+    assert!(defined.contains("<p:ReturnValue>0</p:ReturnValue>") && api.has("typed"), "{defined}");
+    let made = api.shown("typed")["id"].as_str().expect("an id").to_uppercase();
+    let path = format!(
+        "\\\\HOST\\root\\virtualization\\v2:Msvm_ComputerSystem.CreationClassName=\"Msvm_ComputerSystem\",Name=\"{made}\""
+    );
+    input("DestroySystem", &format!("<p:AffectedSystem>{path}</p:AffectedSystem>"));
+    assert!(!api.has("typed"));
+}
+
+#[test]
+fn openwsmans_library_does_the_whole_round() {
+    let program = need!(client("python3", &["-c", "import pywsman; print('pywsman')"], "pywsman"));
+    let api = Api::start("sim");
+    api.machine("web");
+    api.script(&program, "openwsman.py", &["web"], "http");
+    assert!(!api.has("unbound") && api.has("web"));
+}
+
+#[test]
+fn rubys_winrm_asks_in_wql() {
+    let program = need!(client("ruby", &["-e", "require 'winrm'; puts 'winrm'"], "winrm"));
+    let api = Api::start("sim");
+    api.machine("web");
+    api.script(&program, "winrm.rb", &["web"], "http");
+}
+
+/// Dell's wsl: shell scripts over curl, with words of their own for what others leave out.
+#[test]
+fn wsl_identifies_lists_and_shows() {
+    if run(Command::new("bash").args(["-c", "command -v wslid"])).code != Some(0) {
+        skip!("wsl is missing; ./x install brings it");
+    }
+    let api = Api::start("sim");
+    let id = api.machine("web").to_uppercase();
+    let folder = api.place("wsl");
+    std::fs::create_dir(&folder).expect("made");
+    let wsl = |program: &str, words: &[&str]| {
+        let ran = run(Command::new(program)
+            .args(words)
+            .current_dir(&folder)
+            // It keeps its settings at home.
+            .env("HOME", &folder)
+            .env("WSENDPOINT", api.address("https"))
+            .env("WSUSER", "ada")
+            .env("WSPASS", PASSWORD)
+            .env("OUTLEVEL", "1"));
+        ran.ok().to_owned()
+    };
+    let systems = format!("{CLASSES}/Msvm_ComputerSystem");
+    assert!(wsl("wslid", &["check"]).contains("Slipway"));
+    assert!(wsl("wslenum", &[&systems]).contains(&id));
+    assert!(wsl("wslenum", &[&systems, "-mode", "epr"]).contains("EndpointReference"));
+    assert!(wsl("wslenum", &[&systems, "-opti", "10"]).contains(&id));
+    let one =
+        wsl("wslenum", &[&systems, "-filter", "select * from Msvm_ComputerSystem where ElementName='web'"]);
+    assert!(one.contains(&id) && one.matches("<p:Msvm_ComputerSystem ").count() == 1, "{one}");
+    let name = format!("Name={id}");
+    assert!(wsl("wslget", &[&systems, "CreationClassName=Msvm_ComputerSystem", &name]).contains("web"));
 }
