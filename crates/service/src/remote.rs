@@ -158,6 +158,7 @@ pub(crate) fn serve(
         vendor: "Slipway".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         default_namespace: DEFAULT_NAMESPACE.to_owned(),
+        profiles: profiles(&remote.wsman, remote.allow_unencrypted),
     };
     let log = |protocol| Arc::new(Log { audit: Arc::clone(&audit), protocol });
     let (wsman_log, cimxml_log) = (log(Protocol::Wsman), log(Protocol::CimXml));
@@ -189,6 +190,23 @@ pub(crate) fn serve(
         };
         tokio::join!(first, second, stop);
     })
+}
+
+/// How clients of these addresses may prove who they are, in WS-Management's words. NTLM within Negotiate has none.
+fn profiles(at: &Addresses, allow_unencrypted: bool) -> Vec<&'static str> {
+    // A password without TLS is taken from this host, and from others where that is switched on.
+    let plain = at
+        .http
+        .iter()
+        .any(|address| allow_unencrypted || address.ip().is_loopback() || address.ip().is_unspecified());
+    let mut profiles = Vec::new();
+    if plain {
+        profiles.push("http/basic");
+    }
+    if !at.https.is_empty() {
+        profiles.extend(["https/basic", "https/mutual"]);
+    }
+    profiles
 }
 
 /// What clients call this host.

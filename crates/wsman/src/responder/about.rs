@@ -19,7 +19,7 @@ impl Responder {
         let version = if known { self.settings.version.as_str() } else { "OS: 0.0.0 SP: 0.0 Stack: 3.0" };
         xml.element("wsmid:ProductVersion", version);
         xml.open("wsmid:SecurityProfiles", &[]);
-        for profile in ["http/basic", "https/basic", "https/mutual"] {
+        for profile in &self.settings.profiles {
             let uri = format!("http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/{profile}");
             xml.element("wsmid:SecurityProfileName", &uri);
         }

@@ -46,6 +46,8 @@ pub struct Settings {
     pub version: String,
     /// The namespace of requests that name none.
     pub default_namespace: String,
+    /// How clients may prove who they are, as Identify lists it: `https/basic` (DSP0226, annex C).
+    pub profiles: Vec<&'static str>,
 }
 
 /// A reply, and what was done for it.

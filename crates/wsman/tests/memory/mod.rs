@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, dead_code, reason = "this is test code, and each test uses some of it")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 
 use cim::mof::Compiler;
 use cim::query::Select;
@@ -31,6 +31,8 @@ pub(crate) struct Memory {
     pub(crate) more: usize,
     /// How many of those were made.
     pub(crate) made: Arc<AtomicUsize>,
+    /// Where the making of each of those waits for a test, twice: when it begins, and before it ends.
+    pub(crate) held: Option<Arc<Barrier>>,
     /// What waits for each subscriber.
     subscribers: Mutex<Vec<Arc<Mutex<Waiting>>>>,
 }
@@ -121,6 +123,7 @@ impl Memory {
             called: Mutex::default(),
             more: 0,
             made: Arc::default(),
+            held: None,
             subscribers: Mutex::default(),
         }
     }
@@ -131,6 +134,7 @@ impl Memory {
             vendor: "Slipway".into(),
             version: "OS: 10.0.20348 SP: 0.0 Stack: 3.0".into(),
             default_namespace: "root/cimv2".into(),
+            profiles: vec!["http/basic", "https/basic"],
         }
     }
 
@@ -236,8 +240,12 @@ impl Operations for Memory {
     fn instances(&self, _: &Call, _: &str, class: &str) -> Result<Instances, Failure> {
         let few = self.matching(class, &[]);
         let more = if self.schema.is_a("Msvm_ComputerSystem", class) { self.more } else { 0 };
-        let count = Arc::clone(&self.made);
+        let (count, held) = (Arc::clone(&self.made), self.held.clone());
         let made = (0..more).map(move |n| {
+            if let Some(held) = &held {
+                held.wait();
+                held.wait();
+            }
             count.fetch_add(1, Ordering::Relaxed);
             let id = format!("10000000-0000-0000-0000-{n:012}");
             let mut made = machine(&id, &format!("made{n}"), 3);
