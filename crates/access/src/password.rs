@@ -1,8 +1,11 @@
 //! How a password is kept: argon2id, as a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$salt$hash`).
 //!
 //! The costs are those that OWASP gives as the least for argon2id (2 rounds over 19 MiB). They stand in every string, so a
-//! later change takes effect with the next change of each password. 19 MiB for each check at once is memory a stranger
-//! can make us use; whoever calls this bounds how many run at a time.
+//! later change takes effect with the next change of each password. 19 MiB for each check at once is memory that a stranger
+//! can make us use, so no more are made at a time than there are processors, in memory that is kept for the next: what is
+//! freed by many threads in turn the allocator keeps for each of them.
+
+use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::Engine as _;
@@ -23,6 +26,8 @@ const LANES: u32 = 1;
 const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_ROUNDS: u32 = 16;
 const HASH: usize = 32;
+/// Most passwords that are looked at at a time, however many processors there are.
+const MAX_AT_ONCE: usize = 8;
 
 /// A password as it is kept.
 ///
@@ -95,10 +100,43 @@ fn derive(password: &str, salt: &[u8], memory: u32, rounds: u32, lanes: u32) -> 
     let mut made = [0; HASH];
     // A password that is too long costs as much as any, and does not match.
     let bytes = password.as_bytes().get(..password.len().min(MAX_BYTES))?;
-    let mut blocks = vec![Block::new(); params.block_count()];
+    let blocks = params.block_count();
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    argon2.hash_password_into_with_memory(bytes, salt, &mut made, &mut blocks).ok()?;
+    WORKPLACES
+        .with(blocks, |blocks| argon2.hash_password_into_with_memory(bytes, salt, &mut made, blocks))
+        .ok()?;
     Some(made)
+}
+
+/// Memory to derive in, one for each that may be at it.
+struct Workplaces {
+    free: Mutex<Vec<Vec<Block>>>,
+    left: Condvar,
+}
+
+static WORKPLACES: LazyLock<Workplaces> = LazyLock::new(|| {
+    let count = std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_AT_ONCE));
+    Workplaces { free: Mutex::new(vec![Vec::new(); count]), left: Condvar::new() }
+});
+
+impl Workplaces {
+    /// Waits for a place, and works there in memory of `blocks`.
+    fn with<T>(&self, blocks: usize, work: impl FnOnce(&mut [Block]) -> T) -> T {
+        let lock = || self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free =
+            self.left.wait_while(lock(), |free| free.is_empty()).unwrap_or_else(PoisonError::into_inner);
+        let mut place = free.pop().unwrap_or_default();
+        drop(free);
+        place.resize(blocks, Block::new());
+        let done = work(&mut place);
+        // What a record with other costs took is not kept.
+        if place.len() * Block::SIZE > MEMORY_KIB as usize * 1024 {
+            place = Vec::new();
+        }
+        lock().push(place);
+        self.left.notify_one();
+        done
+    }
 }
 
 #[cfg(test)]
