@@ -30,6 +30,7 @@ mod targets {
     pub(crate) mod cim_path;
     pub(crate) mod cim_query;
     pub(crate) mod cimxml_request;
+    pub(crate) mod hyperv_path;
     pub(crate) mod manifest;
     pub(crate) mod nbd_reply;
     pub(crate) mod negotiate_framing;
@@ -42,6 +43,7 @@ mod targets {
     pub(crate) mod vmcx_read;
     pub(crate) mod vmcx_xml;
     pub(crate) mod vmgs_parse;
+    pub(crate) mod wsman_envelope;
 }
 
 macro_rules! replay {
@@ -58,6 +60,7 @@ replay!(cim_mof);
 replay!(cim_path);
 replay!(cim_query);
 replay!(cimxml_request);
+replay!(hyperv_path);
 replay!(manifest);
 replay!(nbd_reply);
 replay!(negotiate_framing);
@@ -70,6 +73,7 @@ replay!(vhdx_open);
 replay!(vmcx_read);
 replay!(vmcx_xml);
 replay!(vmgs_parse);
+replay!(wsman_envelope);
 
 fn replay_folder(name: &str, target: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);

@@ -72,7 +72,7 @@ impl PathMap {
         if text.len() > MAX_PATH || text.contains('\0') {
             return Err(wrong("is no path"));
         }
-        let tidy = text.trim().replace('/', "\\");
+        let tidy = text.replace('/', "\\");
         let tidy = tidy.strip_prefix(r"\\?\").map_or(tidy.clone(), |rest| {
             rest.strip_prefix(r"UNC\").map_or_else(|| rest.to_owned(), |share| format!(r"\\{share}"))
         });
