@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use store::{Condition, Operation};
 use uuid::Uuid;
 
+pub use crate::adapter::AdapterEdit;
+use crate::adapter::new_adapter;
 use crate::brought::{Arrival, to_take_in};
 use crate::cell::Running;
 use crate::change::{Begun, Change, Defining, Deleting, Editing, Prepared, coming, leaving};
@@ -26,8 +28,7 @@ use crate::position::{PositionEdit, Put, add_controller};
 use crate::power::{PowerState, Request};
 use crate::record::{self, DISKS, MachineRecord, REALIZED, machine_key};
 use crate::settings::{
-    Adapter, Automatic, BootDevice, Controller, ControllerKind, Drive, Generation, Hardware, Mac, Media,
-    Settings,
+    Automatic, BootDevice, Controller, ControllerKind, Drive, Generation, Hardware, Media, Settings,
 };
 
 /// Largest disk in bytes: VHDX's own limit.
@@ -139,31 +140,6 @@ pub struct MachineEdit {
     /// Adds a DVD drive when there is none, and puts this image in (`Some(None)` ejects). Works on a running guest too.
     #[serde(default)]
     pub dvd: Option<Option<PathBuf>>,
-}
-
-/// A change of one adapter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AdapterEdit {
-    /// Its number from 0 in the settings' order; one beyond the last adds an adapter.
-    pub index: usize,
-    /// Plug it into this switch (`Some(None)` unplugs).
-    #[serde(default)]
-    pub switch: Option<Option<String>>,
-    /// Access VLAN (`Some(None)`: none).
-    #[serde(default)]
-    pub vlan: Option<Option<u16>>,
-    /// A fixed address (`Some(None)`: derived again).
-    #[serde(default)]
-    pub mac: Option<Option<Mac>>,
-    /// Another name.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// Another name of its port at the switch (`Some(None)`: none of its own).
-    #[serde(default)]
-    pub port: Option<Option<String>>,
-    /// Remove it.
-    #[serde(default)]
-    pub remove: bool,
 }
 
 impl Host {
@@ -643,47 +619,6 @@ impl Host {
         Ok(())
     }
 
-    fn edit_adapter(&self, settings: &mut Settings, edit: &AdapterEdit) -> Result<()> {
-        let count = settings.adapters.len();
-        if edit.index > count {
-            return Err(Error::new(
-                Reason::NotFound,
-                format!("the machine has {count} adapters, none number {}", edit.index),
-            ));
-        }
-        if edit.remove {
-            if edit.index < count {
-                settings.adapters.remove(edit.index);
-            }
-            return Ok(());
-        }
-        if edit.index == count {
-            settings.adapters.push(new_adapter(self.fresh_id(), None));
-        }
-        let switch = match &edit.switch {
-            Some(Some(name)) => Some(Some(self.switch(name)?.name)),
-            other => other.clone(),
-        };
-        let adapter = &mut settings.adapters[edit.index];
-        if let Some(switch) = switch {
-            adapter.switch = switch;
-        }
-        if let Some(name) = &edit.name {
-            adapter.name.clone_from(name);
-        }
-        if let Some(port) = &edit.port {
-            adapter.port.clone_from(port);
-        }
-        if let Some(vlan) = edit.vlan {
-            adapter.vlan = vlan;
-        }
-        if let Some(mac) = edit.mac {
-            adapter.mac = mac;
-            adapter.mac_static = mac.is_some();
-        }
-        Ok(())
-    }
-
     /// Deletes machine `id`: its record, its own files and, unless `keep_disks`, the disk files that Slipway made.
     ///
     /// The records go first, in one transaction that writes down the files; a death after that leaves them to the next
@@ -813,20 +748,6 @@ pub(crate) fn check(settings: &Settings) -> Result<()> {
     match settings.problem() {
         None => Ok(()),
         Some(why) => Err(Error::new(Reason::InvalidArgument, why)),
-    }
-}
-
-fn new_adapter(instance: Uuid, switch: Option<String>) -> Adapter {
-    Adapter {
-        instance,
-        name: "Network Adapter".to_owned(),
-        mac: None,
-        mac_static: false,
-        switch,
-        source_switch: None,
-        port: None,
-        vlan: None,
-        legacy: false,
     }
 }
 

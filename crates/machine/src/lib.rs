@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod again;
 pub mod ambient;
 pub mod automatic;
