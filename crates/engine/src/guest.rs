@@ -172,10 +172,6 @@ pub trait Guest: Send + Sync {
     /// The guest's name for itself, from its agent.
     fn agent_host_name(&self, limit: Duration) -> Result<String, GuestError>;
 
-    /// How much processor time each virtual processor has used since the guest was started on this host, by number. What a
-    /// host counts while it runs the guest's code and emulates its devices for it.
-    fn processor_times(&self) -> Result<Vec<Duration>, GuestError>;
-
     /// The socket of a serial port (0 is the console), if the guest has that many. One client at a time.
     fn serial_socket(&self, port: u32) -> Option<PathBuf>;
 

@@ -47,15 +47,4 @@ impl Host {
             addresses: addresses.filter(|a| !a.is_loopback() && !a.is_unspecified()).collect(),
         })
     }
-
-    /// How much processor time each virtual processor of machine `id` has used since its guest was started, by number.
-    ///
-    /// # Errors
-    /// No guest runs, or it ended meanwhile.
-    pub fn processor_times(&self, id: Uuid) -> Result<Vec<Duration>> {
-        let guest = self.guest(id)?;
-        guest.processor_times().map_err(|e| {
-            Error::new(Reason::Engine, "the guest's processors cannot be looked at").caused_by(e)
-        })
-    }
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::process::{self, Process};
 use super::runtime::{self, Record};
-use super::{agent, args, keymap, launch, layout, state, switch, threads};
+use super::{agent, args, keymap, launch, layout, state, switch};
 use crate::error::{GuestError, GuestErrorKind};
 use crate::guest::{
     AgentInterface, AgentOs, Guest, GuestEvent, Listener, PictureFormat, RunState, SaveProgress, ShutdownVia,
@@ -640,12 +640,6 @@ impl Guest for QemuGuest {
 
     fn agent_host_name(&self, limit: Duration) -> Result<String, GuestError> {
         agent::host_name(&self.inner.agent("guest-get-host-name", limit)?)
-    }
-
-    fn processor_times(&self) -> Result<Vec<Duration>, GuestError> {
-        let answer = self.inner.execute("query-cpus-fast", Value::Null, ORDER_LIMIT)?;
-        let pid = self.pid().ok_or_else(|| GuestError::new(GuestErrorKind::Gone, "the guest is gone"))?;
-        threads::times(pid, &answer)
     }
 
     fn serial_socket(&self, port: u32) -> Option<PathBuf> {

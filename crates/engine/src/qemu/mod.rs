@@ -26,7 +26,6 @@ mod runtime;
 mod scope;
 mod state;
 mod switch;
-mod threads;
 mod tpm;
 pub(crate) mod vpc;
 

@@ -302,12 +302,6 @@ impl Guest for SimGuest {
         Ok(self.core.spec.name.to_lowercase())
     }
 
-    /// A simulated processor computes nothing.
-    fn processor_times(&self) -> Result<Vec<Duration>, GuestError> {
-        drop(self.core.alive()?);
-        Ok(vec![Duration::ZERO; self.core.spec.cpus as usize])
-    }
-
     fn serial_socket(&self, port: u32) -> Option<PathBuf> {
         if port != 0 || self.core.spec.serial_ports == 0 || self.core.gone() {
             return None;

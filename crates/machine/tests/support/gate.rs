@@ -215,10 +215,6 @@ impl Guest for GatedGuest {
         self.inner.agent_host_name(limit)
     }
 
-    fn processor_times(&self) -> Result<Vec<Duration>, GuestError> {
-        self.inner.processor_times()
-    }
-
     fn agent_os(&self, limit: Duration) -> Result<AgentOs, GuestError> {
         self.inner.agent_os(limit)
     }
