@@ -47,7 +47,7 @@ const ORDINARY: [&str; 4] = [
 ];
 
 /// Properties that are different at every look. That they are is no event.
-const RESTLESS: [&str; 3] = ["OnTimeInMilliseconds", "ElapsedTime", "LoadPercentage"];
+const RESTLESS: [&str; 2] = ["OnTimeInMilliseconds", "ElapsedTime"];
 
 /// What happened to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
