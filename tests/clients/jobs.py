@@ -60,7 +60,7 @@ assert affected.selectors["Name"] == machine.selectors["Name"], affected.selecto
 job = export(folder + r"\taken")["Job"]
 over = until(job, ended)
 assert over["JobState"] == "10" and over["ErrorCode"] == "32768", over
-assert "not empty" in over["ErrorDescription"], over
+assert "not empty" in over["ErrorDescription"] and "`C:\\" in over["ErrorDescription"], over
 (error,) = errors(job)
 assert error["MessageID"] == "already-exists" and error["Message"] == over["ErrorDescription"], error
 said = host.call(job, "GetError")["Error"]

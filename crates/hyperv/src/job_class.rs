@@ -362,8 +362,9 @@ fn told(world: &World, class: &str, job: &JobView) -> Instance {
         .with("TimeOfLastStateChange", datetime(job.finished.or(job.started).unwrap_or(job.submitted)));
     instance.set("StartTime", job.started.map(|at| datetime(at).into()));
     if let Some(error) = job.problems.iter().find(|p| p.severity >= MAJOR) {
-        instance.set("ErrorDescription", Some(error.message.clone().into()));
-        instance.set("ErrorSummaryDescription", Some(error.message.clone().into()));
+        let message = world.settings.paths.told(&error.message);
+        instance.set("ErrorDescription", Some(message.clone().into()));
+        instance.set("ErrorSummaryDescription", Some(message.into()));
     }
     instance
 }
@@ -380,7 +381,7 @@ fn called<'i>(invocation: &'i Invocation<'_>) -> Result<&'i JobView, Refused> {
 fn error_text(invocation: &Invocation<'_>, problem: &Problem) -> String {
     let mut error = Instance::new("Msvm_Error")
         .with("MessageID", problem.id.clone())
-        .with("Message", problem.message.clone())
+        .with("Message", invocation.world.settings.paths.told(&problem.message))
         .with("MessageArguments", Vec::<String>::new())
         .with("OwningEntity", "Slipway")
         // 4 is *software error*.

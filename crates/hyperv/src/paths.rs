@@ -118,6 +118,15 @@ impl PathMap {
         }
         text
     }
+
+    /// `message` with the paths of this host in it as clients see them. They stand between backticks.
+    pub(crate) fn told(&self, message: &str) -> String {
+        let parts = message.split('`').enumerate().map(|(n, part)| {
+            let is_path = n % 2 == 1 && part.starts_with('/');
+            if is_path { self.shown(Path::new(part)) } else { part.to_owned() }
+        });
+        parts.collect::<Vec<_>>().join("`")
+    }
 }
 
 fn outside(text: &str, root: &Root) -> Error {
@@ -199,6 +208,9 @@ mod tests {
             assert_eq!(map.shown(&found), shown);
         }
         assert_eq!(map.shown(Path::new("/srv/a.raw")), "/srv/a.raw");
+        let message = format!("`{}` is not `/empty`", dir.path().join("exports/web").display());
+        assert_eq!(map.told(&message), r"`C:\Exports\web` is not `/empty`");
+        assert_eq!(map.told("/a `"), "/a `");
     }
 
     #[test]
