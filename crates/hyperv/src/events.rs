@@ -250,26 +250,29 @@ impl Publisher {
             // What changes from here on is heard; what it is compared with is looked at after that.
             self.listen(state.epoch).map_err(|e| failed(&e))?;
         }
-        let new: Vec<_> = classes.difference(&state.watched).copied().collect();
+        let new: BTreeSet<_> = classes.difference(&state.watched).copied().collect();
         if !new.is_empty() {
-            state.watched.extend(new);
-            self.look_at_everything(&mut state).map_err(|e| failed(&e))?;
+            self.begin_to_watch(&mut state, new).map_err(|e| failed(&e))?;
         }
         state.subscribers.push(Arc::clone(&queue));
         drop(state);
         Ok(Box::new(Subscription { queue, publisher: Arc::downgrade(self) }))
     }
 
-    /// Keeps what there is now, telling nobody.
-    fn look_at_everything(&self, state: &mut State) -> machine::Result<()> {
-        let scopes = Scope::ALL.into_iter().filter(|scope| self.watches(&state.watched, *scope));
-        state.known.clear();
+    /// Keeps what there is of `classes` now, telling nobody. What is known of others stays as it is: a change of theirs that
+    /// was not looked at yet is still to be told of.
+    fn begin_to_watch(&self, state: &mut State, classes: BTreeSet<&'static str>) -> machine::Result<()> {
+        let scopes = Scope::ALL.into_iter().filter(|scope| self.watches(&classes, *scope));
         for id in Owners::all(&self.world, scopes) {
             let id = id?;
-            if let Some(owner) = self.world.load(id)? {
-                state.known.insert(id, self.known(&state.watched, &owner));
-            }
+            let Some(owner) = self.world.load(id)? else { continue };
+            let Known { machine, instances } = self.known(&classes, &owner);
+            let known = state.known.entry(id).or_insert(Known { machine, instances: Vec::new() });
+            // A class that was watched may have made instances of one below it.
+            let seen: HashSet<_> = known.instances.iter().map(spelled).collect();
+            known.instances.extend(instances.into_iter().filter(|one| !seen.contains(&spelled(one))));
         }
+        state.watched.extend(classes);
         Ok(())
     }
 
@@ -278,16 +281,11 @@ impl Publisher {
     }
 
     fn known(&self, watched: &BTreeSet<&'static str>, owner: &Owner) -> Known {
-        let machine = match owner {
-            Owner::Host | Owner::Switch(_) => None,
-            Owner::Machine(machine) => Some(machine.id()),
-            Owner::Job(job) => job.subject,
-        };
         // A provider of a class below another that is watched makes its instances for both.
         let mut seen = HashSet::new();
         let made = watched.iter().flat_map(|class| self.namespace.made(&self.world, owner, class));
-        let instances = made.filter(|one| seen.insert(one.path.as_ref().map(ToString::to_string))).collect();
-        Known { machine, instances }
+        let instances = made.filter(|one| seen.insert(spelled(one))).collect();
+        Known { machine: owner.machine(), instances }
     }
 
     /// Looks at an owner that may have changed, and tells of what did.
@@ -301,13 +299,7 @@ impl Publisher {
             // The next change of it is compared with what was known before.
             Err(e) => return tracing::warn!("a change is not told of: {}", e.chain()),
         };
-        let before = match now {
-            Some(_) => state.known.remove(&id),
-            None => match state.known.remove(&id) {
-                Some(before) => Some(before),
-                None => return,
-            },
-        };
+        let before = state.known.remove(&id);
         let machine = now.as_ref().or(before.as_ref()).and_then(|known| known.machine);
         let none = Vec::new();
         let were = before.as_ref().map_or(&none, |known| &known.instances);
@@ -470,6 +462,11 @@ impl Publisher {
             self.changed(id);
         }
     }
+}
+
+/// The path of an instance as a text, to tell it from others.
+fn spelled(instance: &Instance) -> Option<String> {
+    instance.path.as_ref().map(ToString::to_string)
 }
 
 /// Whether anything is different that does not change by itself.

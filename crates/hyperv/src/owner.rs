@@ -60,6 +60,15 @@ impl Owner {
         }
     }
 
+    /// The machine that the policy is asked about: a job is seen by whoever sees its machine.
+    pub(crate) fn machine(&self) -> Option<Uuid> {
+        match self {
+            Self::Host | Self::Switch(_) => None,
+            Self::Machine(machine) => Some(machine.id()),
+            Self::Job(job) => job.subject,
+        }
+    }
+
     pub(crate) fn id(&self) -> OwnerId {
         match self {
             Self::Host => OwnerId::Host,

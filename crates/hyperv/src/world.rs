@@ -90,14 +90,9 @@ impl World {
         Ok(Owners::these(self, ids))
     }
 
-    /// Whether the caller may see what `id` owns. A job is seen by whoever sees its machine.
+    /// Whether the caller may see what `owner` has.
     pub(crate) fn sees(&self, call: &Call, owner: &Owner) -> bool {
-        let machine = match owner {
-            Owner::Host | Owner::Switch(_) => None,
-            Owner::Machine(machine) => Some(machine.id()),
-            Owner::Job(job) => job.subject,
-        };
-        self.may(call, Action::See, machine)
+        self.may(call, Action::See, owner.machine())
     }
 
     pub(crate) fn may(&self, call: &Call, action: Action, machine: Option<Uuid>) -> bool {
